@@ -1,0 +1,76 @@
+"""One decision on one account: its instant, its actor, and the events it has led to so far."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+import msgspec
+
+from domain.account.applying import apply, opened
+from domain.account.events import AccountEvent, AccountOpened, Actor, CreditsCharged, UsageWaived
+from domain.account.index import AccountIndex, IndexChange, IndexOverlay, UsageOnFile
+from domain.account.state import TeamAccount
+
+ACCOUNT_NAMESPACE = uuid5(NAMESPACE_URL, "urn:coffer:account")
+
+
+def account_id(team_id: str) -> UUID:
+    """The id of a team's account: ``uuid5(ACCOUNT_NAMESPACE, team id)``, fixed for ever."""
+    return uuid5(ACCOUNT_NAMESPACE, team_id)
+
+
+class Decision:
+    """Decides on ``account`` in place; whoever may be refused decides on a copy.
+
+    ``at`` is the ``recorded_at`` of every event: the clock's instant, never before the account's last one.
+    ``index_changes`` are the entries that changed, in order.
+    """
+
+    def __init__(
+        self,
+        account: TeamAccount | None,
+        at: datetime,
+        actor: Actor,
+        index: AccountIndex | None = None,
+        correlation_id: str | None = None,
+        reason: str | None = None,
+    ) -> None:
+        self._account = account
+        self.at = at if account is None else max(at, account.recorded_at)
+        self.actor = actor
+        self.correlation_id = correlation_id
+        self.reason = reason
+        self.index = index if isinstance(index, IndexOverlay) else IndexOverlay(index)
+        self.events: list[AccountEvent] = []
+        self.index_changes: list[IndexChange] = []
+
+    @property
+    def account(self) -> TeamAccount:
+        """The account as it is after the events recorded so far."""
+        assert self._account is not None, "no account is open yet"
+        return self._account
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is an account to decide on."""
+        return self._account is not None
+
+    def record(self, event: AccountEvent) -> None:
+        """The event is applied and will be written."""
+        if self._account is None:
+            assert isinstance(event, AccountOpened), "the first event opens the account"
+            self._account = opened(event)
+        else:
+            changes = apply(self._account, event)
+            for change in changes:
+                self.index.put(change)
+            self.index_changes += changes
+        self.events.append(event)
+        if isinstance(event, CreditsCharged | UsageWaived):
+            self.index.usages[event.charge_id] = UsageOnFile(self._account.version, event)
+
+
+def copy_of(account: TeamAccount) -> TeamAccount:
+    """An account equal to this one that shares nothing that changes."""
+    return msgspec.json.decode(msgspec.json.encode(account), type=TeamAccount)

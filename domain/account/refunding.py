@@ -1,0 +1,204 @@
+"""Refunds: the lines of a charge given back, last line first, each repaying today's debt before the next returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import msgspec
+
+from domain.account import lots
+from domain.account.decision import Decision
+from domain.account.due import pass_time, repay_debt
+from domain.account.events import ChargeRefunded, CreditsCharged, LotLine, LotTerms, RefundLine
+from domain.account.index import AccountIndex, RefundsOfCharge, Repayment
+from domain.account.opening import require_open
+from domain.amounts import format_credits
+from domain.errors import Malformed, NothingToRefund, RefundExceedsCharge, UnknownCharge
+from domain.times import instant_text
+
+SUCCESSOR_LIFE = timedelta(days=7)
+"""How long credit lives that a refund brings back to a lot already expired."""
+
+
+def refund_charge(decision: Decision, charge_id: str, amount_micros: int | None, refund_id: str) -> int:
+    """``amount_micros`` of the charge (None: all that is left) are given back; returns how much that was.
+
+    Raises: UnknownCharge; NothingToRefund for usage that was waived; RefundExceedsCharge; AccountClosed; Malformed for 0.
+    """
+    require_open(decision.account)
+    charge = _charge(decision.index, charge_id)
+    refunded = refunded_micros(decision.index, charge_id)
+    left = charge.amount_micros - refunded
+    amount = left if amount_micros is None else amount_micros
+    if amount > left or not left:
+        raise RefundExceedsCharge(
+            f"refund of {format_credits(amount)} on charge {charge_id}: of {format_credits(charge.amount_micros)} charged "
+            f"{format_credits(refunded)} are refunded, at most {format_credits(left)} is left",
+            charge_id=charge_id,
+            left=format_credits(left),
+        )
+    if amount <= 0:
+        raise Malformed(f"amount {format_credits(amount)}: a refund gives back more than 0", field="amount")
+    pass_time(decision)
+    give_back(decision, charge, amount, refund_id)
+    return amount
+
+
+def give_back(decision: Decision, charge: CreditsCharged, amount_micros: int, refund_id: str) -> None:
+    """The last ``amount_micros`` of the charge not refunded yet are back; debt is repaid after each line that allows it."""
+    refunded = refunded_micros(decision.index, charge.charge_id)
+    giving = _Giving(decision, charge, refunded, refund_id)
+    for line in _last_lines(charge, refunded, amount_micros):
+        if line.lot_id:
+            giving.to_lot("lot", line.lot_id, line.amount_micros)
+        else:
+            giving.to_debt(line.amount_micros)
+    giving.write()
+
+
+def refunded_micros(index: AccountIndex, charge_id: str) -> int:
+    """All that was refunded of the charge so far."""
+    entry = index.entry("refund", charge_id)
+    return msgspec.json.decode(entry, type=RefundsOfCharge).refunded_micros if entry else 0
+
+
+def _charge(index: AccountIndex, charge_id: str) -> CreditsCharged:
+    on_file = index.usage(charge_id)
+    if on_file is None:
+        raise UnknownCharge(f"charge {charge_id[:64]!r} is not one of this team's", charge_id=charge_id[:64])
+    if not isinstance(on_file.event, CreditsCharged):
+        raise NothingToRefund(
+            f"usage {charge_id} was waived ({on_file.event.waiver}): nothing was charged", charge_id=charge_id
+        )
+    return on_file.event
+
+
+def _last_lines(charge: CreditsCharged, refunded_micros: int, amount_micros: int) -> Iterator[LotLine]:
+    """The part of the charge's lines, from the last, that this refund gives back; the debt line has no lot id."""
+    skip, left = refunded_micros, amount_micros
+    for line in reversed([*charge.lines, LotLine("", charge.debt_micros)]):
+        open_micros = max(0, line.amount_micros - skip)
+        skip = max(0, skip - line.amount_micros)
+        given = min(open_micros, left)
+        if given:
+            yield LotLine(line.lot_id, given)
+            left -= given
+
+
+class _Giving:
+    """Collects refund lines into as few events as repayments between them allow."""
+
+    def __init__(self, decision: Decision, charge: CreditsCharged, refunded_micros: int, refund_id: str) -> None:
+        self._decision = decision
+        self._charge = charge
+        self._refunded_micros = refunded_micros
+        self._refund_id = refund_id
+        self._lines: list[RefundLine] = []
+        self._lots: dict[str, LotTerms] = {}
+
+    def to_debt(self, amount_micros: int) -> None:
+        """A debt line lowers today's debt first, then returns to the lots that repaid debt, latest repayment first."""
+        account = self._decision.account
+        lowered = min(amount_micros, account.debt_micros - self._lowered())
+        if lowered:
+            self._lines.append(RefundLine("debt", lowered))
+        left = amount_micros - lowered
+        if left:
+            self._to_repayments(left)
+
+    def _to_repayments(self, amount_micros: int) -> None:
+        left = amount_micros
+        for key, entry in self._decision.index.latest("repayment"):
+            repayment = msgspec.json.decode(entry, type=Repayment)
+            given = min(left, repayment.left_micros)
+            self.to_lot("repayment", repayment.lot_id, given, key, repayment.left_micros - given)
+            left -= given
+            if not left:
+                return
+        raise AssertionError(f"{left} micro-credits of a debt line were never repaid")
+
+    def to_lot(
+        self, target: str, lot_id: str, amount_micros: int, repayment_key: str = "", repayment_left_micros: int = 0
+    ) -> None:
+        """The lot that was drawn, or its successor if that has expired, receives the amount and repays today's debt."""
+        receiver = self._receiver(lot_id)
+        self._lines.append(
+            RefundLine(
+                "lot" if target == "lot" else "repayment",
+                amount_micros,
+                receiver.lot_id,
+                lot_id,
+                repayment_key,
+                repayment_left_micros,
+            )
+        )
+        if self._decision.account.debt_micros - self._lowered() and lots.is_unscoped(receiver):
+            self.write()
+            repay_debt(self._decision, self._decision.at)
+
+    def write(self) -> None:
+        """The lines collected so far are one event."""
+        if not self._lines:
+            return
+        decision, lines = self._decision, self._lines
+        amount = sum(line.amount_micros for line in lines)
+        lowered = self._lowered()
+        self._refunded_micros += amount
+        decision.record(
+            ChargeRefunded(
+                recorded_at=decision.at,
+                actor=decision.actor,
+                correlation_id=decision.correlation_id,
+                reason=decision.reason,
+                refund_id=self._refund_id,
+                charge_id=self._charge.charge_id,
+                amount_micros=amount,
+                lines=lines,
+                lots=list(self._lots.values()),
+                refunded_after_micros=self._refunded_micros,
+                settled_after_micros=decision.account.settled_micros + amount - lowered,
+                debt_after_micros=decision.account.debt_micros - lowered,
+            )
+        )
+        self._lines, self._lots = [], {}
+
+    def _lowered(self) -> int:
+        return sum(line.amount_micros for line in self._lines if line.target == "debt")
+
+    def _receiver(self, lot_id: str) -> LotTerms:
+        """The terms of the lot that takes the credit; noted for opening unless it is open."""
+        terms = self._terms(lot_id)
+        at = self._decision.at
+        if terms.expires_at is not None and terms.expires_at <= at:
+            terms = _successor(terms, at, self._decision.account.version + 1)
+            terms = self._known(terms.lot_id) or terms
+        if lots.find(self._decision.account, terms.lot_id) is None:
+            self._lots.setdefault(terms.lot_id, terms)
+        return terms
+
+    def _terms(self, lot_id: str) -> LotTerms:
+        terms = self._known(lot_id)
+        assert terms is not None, f"{lot_id} is on no file"
+        return terms
+
+    def _known(self, lot_id: str) -> LotTerms | None:
+        lot = lots.find(self._decision.account, lot_id)
+        if lot is not None:
+            return lot.terms
+        if lot_id in self._lots:
+            return self._lots[lot_id]
+        entry = self._decision.index.entry("lot", lot_id)
+        return msgspec.json.decode(entry, type=LotTerms) if entry else None
+
+
+def _successor(terms: LotTerms, at: datetime, number: int) -> LotTerms:
+    """The lot that takes over from an expired one: same source, origin, scope, priority, cost basis; one per lot and instant."""
+    return msgspec.structs.replace(
+        terms,
+        lot_id=f"{terms.lot_id}@{instant_text(at)}",
+        number=number,
+        granted_at=at,
+        effective_at=at,
+        expires_at=at + SUCCESSOR_LIFE,
+    )

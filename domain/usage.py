@@ -1,0 +1,89 @@
+"""One metered fact from a stream, and what may become of it."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+UsageStatus = Literal["succeeded", "failed", "cancelled"]
+OutcomeKind = Literal["charged", "waived", "duplicate", "conflict", "parked", "rejected"]
+"""Every record ends in exactly one of these."""
+
+_canonical = msgspec.json.Encoder(order="sorted")
+
+
+class Origin(msgspec.Struct, frozen=True, array_like=True):
+    """Where a record came from: Kafka coordinates, kept on every event it caused."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class UsageRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A usage record as the wire room read it: checked, exact, not yet priced.
+
+    ``meters`` map a meter's name to its quantity as a decimal string of at most nine places; ``dimensions`` map names to
+    strings. ``occurred_at`` and ``arrived_at`` are aware UTC; ``arrived_at`` is the broker's append time.
+    ``context`` is the free JSON object as received, at most 8 KiB, None when there was none.
+    """
+
+    team_id: str
+    source: str
+    id: str
+    occurred_at: datetime
+    arrived_at: datetime
+    action: str
+    status: UsageStatus
+    meters: dict[str, str]
+    dimensions: dict[str, str]
+    member: str | None = None
+    project: str | None = None
+    work: str | None = None
+    step: str | None = None
+    hold_id: str | None = None
+    corrects: str | None = None
+    context: bytes | None = None
+    origin: Origin | None = None
+
+    def usage_key(self) -> str:
+        """The permanent claim of this record, and the id of its charge: 32 hex digits."""
+        return usage_key(self.team_id, self.source, self.id)
+
+    def corrected_key(self) -> str:
+        """The claim of the record that this one corrects (same team, same source)."""
+        assert self.corrects is not None
+        return usage_key(self.team_id, self.source, self.corrects)
+
+    def content_digest(self) -> str:
+        """SHA-256, in hex, of what is billed: all but identity, arrival and the erasable context.
+
+        Two records of one identity with equal digests are duplicates; with different ones, a conflict.
+        """
+        content = (
+            self.occurred_at,
+            self.action,
+            self.status,
+            self.meters,
+            self.dimensions,
+            self.member,
+            self.project,
+            self.work,
+            self.step,
+            self.hold_id,
+            self.corrects,
+        )
+        return hashlib.sha256(_canonical.encode(content)).hexdigest()
+
+
+def usage_key(team_id: str, source: str, record_id: str) -> str:
+    """Digest of (team, source, id), 128 bits as 32 hex digits: unique for ever, whatever the partition.
+
+    Each part is prefixed with its length, so no two different triples share the bytes that are hashed.
+    """
+    parts = [part.encode() for part in (team_id, source, record_id)]
+    digest = hashlib.sha256(b"".join(len(part).to_bytes(4, "big") + part for part in parts))
+    return digest.hexdigest()[:32]
