@@ -16,7 +16,7 @@ from domain.usage import OutcomeKind
 
 
 class PartitionKey(NamedTuple):
-    """One partition for ever: a recreated topic has another ``topic_id``, so its offsets never count for the old one."""
+    """One partition for ever: a recreated topic has another ``topic_id``, so its offsets start anew."""
 
     cluster_id: str
     topic_id: str
@@ -86,7 +86,10 @@ class ContextRow(NamedTuple):
 
 
 class PartitionAdvance(NamedTuple):
-    """A partition moves from ``expected_offset`` to ``next_offset``; ``outcomes`` counts records by outcome and reason."""
+    """A partition moves from ``expected_offset`` to ``next_offset``.
+
+    ``outcomes`` counts records by outcome and reason.
+    """
 
     partition: PartitionKey
     expected_offset: int
@@ -166,7 +169,7 @@ class BatchStore(Protocol):
         ...
 
     def register(self, partition: PartitionKey, start: int) -> None:
-        """The partition is known and will be read from ``start``; one that is known already stays as it is."""
+        """The partition is known and read from ``start``; one that is known already stays as it is."""
         ...
 
     def halt(self, partition: PartitionKey, why: str) -> None:
