@@ -52,15 +52,21 @@ def apply(account: TeamAccount, event: AccountEvent) -> list[IndexChange]:
     account.version += 1
     assert event.recorded_at >= account.recorded_at, "recorded_at never decreases within a team"
     account.recorded_at = event.recorded_at
-    account.passed_at = event.effective_at if isinstance(event, DebtRepaid | CreditsExpired) else event.recorded_at
+    account.passed_at = (
+        event.effective_at if isinstance(event, DebtRepaid | CreditsExpired) else event.recorded_at
+    )
     changes = _APPLY[type(event)](account, event)
     if isinstance(event, MovingEvent):
-        assert account.settled_micros == event.settled_after_micros, "settled credits are not what the event says"
+        assert account.settled_micros == event.settled_after_micros, (
+            "settled credits are not what the event says"
+        )
         assert account.debt_micros == event.debt_after_micros, "debt is not what the event says"
     return changes
 
 
-def fold(account: TeamAccount | None, events: Iterable[AccountEvent]) -> tuple[TeamAccount | None, list[IndexChange]]:
+def fold(
+    account: TeamAccount | None, events: Iterable[AccountEvent]
+) -> tuple[TeamAccount | None, list[IndexChange]]:
     """The account after the events, and every index change they made, in order."""
     changes: list[IndexChange] = []
     for event in events:
@@ -158,7 +164,11 @@ def _repaid(account: TeamAccount, event: DebtRepaid) -> list[IndexChange]:
     account.debt_micros -= event.amount_micros
     assert account.debt_micros >= 0, "debt would be below zero"
     changes = [
-        IndexChange("repayment", f"{account.version:012d}.{place:04d}", _encode(Repayment(line.lot_id, line.amount_micros)))
+        IndexChange(
+            "repayment",
+            f"{account.version:012d}.{place:04d}",
+            _encode(Repayment(line.lot_id, line.amount_micros)),
+        )
         for place, line in enumerate(event.lines)
     ]
     return changes + _taken(account, event.lines)

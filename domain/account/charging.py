@@ -56,7 +56,8 @@ def price_for(
     card = catalogue.card_in_force(account.card_id, at)
     if card is None:
         raise UnknownAction(
-            f"action {action!r}: no version of rate card {account.card_id!r} is in force at {instant_text(at)}", action=action
+            f"action {action!r}: no version of rate card {account.card_id!r} is in force at {instant_text(at)}",
+            action=action,
         )
     period: list[datetime] = []
 
@@ -101,7 +102,13 @@ def charge_usage(
     priced = None
     if corrected_by is None:
         priced = price_for(
-            account, catalogue, decision.index, record.action, record.meters, record.dimensions, record.occurred_at
+            account,
+            catalogue,
+            decision.index,
+            record.action,
+            record.meters,
+            record.dimensions,
+            record.occurred_at,
         )
     if priced is None:
         pass_time(decision)
@@ -114,7 +121,9 @@ def charge_usage(
 
 def _require_room(account: TeamAccount, amount_micros: int) -> None:
     if amount_micros + account.debt_micros > AMOUNT_MAX:
-        raise AmountOutOfRange("the charge would take the account's debt beyond 2^62 micro-credits", team_id=account.team_id)
+        raise AmountOutOfRange(
+            "the charge would take the account's debt beyond 2^62 micro-credits", team_id=account.team_id
+        )
 
 
 def _charge(
@@ -194,7 +203,9 @@ def _await(decision: Decision, corrected: str, corrected_by: str) -> None:
     )
 
 
-def _refund_rest(decision: Decision, charge: CreditsCharged, record: UsageRecord, refund_id: str) -> str | None:
+def _refund_rest(
+    decision: Decision, charge: CreditsCharged, record: UsageRecord, refund_id: str
+) -> str | None:
     """All that is left of the corrected charge is given back; the refund bears the correction's own id."""
     left = charge.amount_micros - refunded_micros(decision.index, charge.charge_id)
     if not left:

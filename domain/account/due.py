@@ -61,7 +61,9 @@ def due_id(kind: str, subject: str, instant: datetime) -> str:
 def _first_due(account: TeamAccount, at: datetime) -> tuple[datetime, Lot] | None:
     """The earliest due fact up to ``at``; at one instant breakage comes before lots becoming effective."""
     due = [(instant, lot) for instant, lot in _due(account) if instant <= at]
-    return min(due, key=lambda fact: (fact[0], _breakage_at(fact[1]) != fact[0], fact[1].terms.lot_id), default=None)
+    return min(
+        due, key=lambda fact: (fact[0], _breakage_at(fact[1]) != fact[0], fact[1].terms.lot_id), default=None
+    )
 
 
 def _due(account: TeamAccount) -> Iterator[tuple[datetime, Lot]]:
@@ -70,7 +72,11 @@ def _due(account: TeamAccount) -> Iterator[tuple[datetime, Lot]]:
         if breakage_at is not None:
             yield breakage_at, lot
         # A lot that was effective before time last passed has repaid what it could, or had nothing to repay then.
-        if account.debt_micros and lots.is_unscoped(lot.terms) and lot.terms.effective_at >= account.passed_at:
+        if (
+            account.debt_micros
+            and lots.is_unscoped(lot.terms)
+            and lot.terms.effective_at >= account.passed_at
+        ):
             yield lot.terms.effective_at, lot
 
 

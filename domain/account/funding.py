@@ -31,7 +31,9 @@ def grant_credits(
 
     Raises: LotTermsRefused for a lot issued expired or effective in the past; TooManyLots; AmountOutOfRange; AccountClosed.
     """
-    terms = _new_lot(decision, amount_micros, source, effective_at, expires_at, priority, action, project, None)
+    terms = _new_lot(
+        decision, amount_micros, source, effective_at, expires_at, priority, action, project, None
+    )
     account = decision.account
     decision.record(
         CreditsGranted(
@@ -64,7 +66,9 @@ def top_up_credits(
 
     That a payment reference buys once is kept by whoever saves the event. Raises: as ``grant_credits``.
     """
-    terms = _new_lot(decision, amount_micros, "purchased", effective_at, expires_at, priority, action, project, cost_basis)
+    terms = _new_lot(
+        decision, amount_micros, "purchased", effective_at, expires_at, priority, action, project, cost_basis
+    )
     account = decision.account
     decision.record(
         CreditsToppedUp(

@@ -41,7 +41,9 @@ def is_unscoped(terms: LotTerms) -> bool:
     return terms.action is None and terms.project is None
 
 
-def draw(account: TeamAccount, amount_micros: int, instants: tuple[datetime, ...], action: str, project: str | None) -> list[LotLine]:
+def draw(
+    account: TeamAccount, amount_micros: int, instants: tuple[datetime, ...], action: str, project: str | None
+) -> list[LotLine]:
     """The lot lines that cover ``amount_micros`` for one use, in the order drawn; they may cover less.
 
     One pass per instant, each in burn order: first the lots open when the use occurred, then those open when it is recorded.

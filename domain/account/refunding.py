@@ -89,7 +89,9 @@ def _last_lines(charge: CreditsCharged, refunded_micros: int, amount_micros: int
 class _Giving:
     """Collects refund lines into as few events as repayments between them allow."""
 
-    def __init__(self, decision: Decision, charge: CreditsCharged, refunded_micros: int, refund_id: str) -> None:
+    def __init__(
+        self, decision: Decision, charge: CreditsCharged, refunded_micros: int, refund_id: str
+    ) -> None:
         self._decision = decision
         self._charge = charge
         self._refunded_micros = refunded_micros
@@ -119,7 +121,12 @@ class _Giving:
         raise AssertionError(f"{left} micro-credits of a debt line were never repaid")
 
     def to_lot(
-        self, target: str, lot_id: str, amount_micros: int, repayment_key: str = "", repayment_left_micros: int = 0
+        self,
+        target: str,
+        lot_id: str,
+        amount_micros: int,
+        repayment_key: str = "",
+        repayment_left_micros: int = 0,
     ) -> None:
         """The lot that was drawn, or its successor if that has expired, receives the amount and repays today's debt."""
         receiver = self._receiver(lot_id)

@@ -49,5 +49,3 @@ class TeamAccount(msgspec.Struct, kw_only=True, omit_defaults=True):
     lots: list[Lot] = []
     corrections_awaited: dict[str, str] = {}
     counters: dict[str, dict[str, int]] = {}
-
-

@@ -1,0 +1,84 @@
+"""Monthly billing periods in a team's zone: they tile the time line, whatever its clocks do."""
+
+from __future__ import annotations
+
+from calendar import monthrange
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from domain.errors import Malformed
+
+ANCHOR_DAY_MIN, ANCHOR_DAY_MAX = 1, 31
+_FIRST, _END = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+
+
+def period_bounds(at: datetime, zone: str, anchor_day: int) -> tuple[datetime, datetime]:
+    """The monthly period that holds ``at``, as UTC bounds: start included, end excluded.
+
+    A period starts on the anchor day (in shorter months on the last day) at local midnight; where clocks jump over
+    midnight, at the first instant that exists; where midnight comes twice, at the first of the two.
+    Raises: Malformed for a naive time, one outside the years 1900 to 8999, an unknown zone or an anchor day not 1 to 31.
+    """
+    _check(at, anchor_day)
+    local = at.astimezone(_zone(zone))
+    month = local.year * 12 + local.month - 1
+    # Clocks turned back over midnight may show last month's date again after the period has turned: look both ways.
+    while (start := _start(month, zone, anchor_day)) > at:
+        month -= 1
+    while (end := _start(month + 1, zone, anchor_day)) <= at:
+        month, start = month + 1, end
+    return start, end
+
+
+def check_zone(zone: str) -> str:
+    """The zone, known to this machine's time zone data by exactly this name. Raises: Malformed."""
+    _zone(zone)
+    return zone
+
+
+def _check(at: datetime, anchor_day: int) -> None:
+    if at.tzinfo is None:
+        raise Malformed(f"the time {at.isoformat()} has no offset: give an aware time", field="at")
+    if not _FIRST <= at < _END:
+        raise Malformed(f"the time {at.isoformat()} has no period: give one of the years 1900 to 8999", field="at")
+    if not ANCHOR_DAY_MIN <= anchor_day <= ANCHOR_DAY_MAX:
+        raise Malformed(f"anchor day {anchor_day} is not a day of a month: give 1 to 31", field="anchor_day")
+
+
+@lru_cache(maxsize=1024)
+def _zone(zone: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(zone)
+    except (KeyError, ValueError, OSError):
+        # ZoneInfo fails in its own way for an unknown name, an odd path, a folder of zones.
+        raise Malformed(f"zone {zone[:60]!r} is not known: give an IANA name such as 'Europe/Berlin'", field="zone") from None
+
+
+@lru_cache(maxsize=16_384)
+def _start(month: int, zone: str, anchor_day: int) -> datetime:
+    """UTC start of the period of a month, counted from year 0."""
+    year, month_index = divmod(month, 12)
+    day = min(anchor_day, monthrange(year, month_index + 1)[1])
+    return _first_instant(datetime(year, month_index + 1, day), _zone(zone))
+
+
+def _first_instant(wall: datetime, zone: ZoneInfo) -> datetime:
+    """The first instant at which local clocks show ``wall`` or later, coming from before it."""
+    instant = wall.replace(tzinfo=zone).astimezone(UTC)
+    if _shown(instant, zone) == wall:
+        return instant
+    # In a gap fold=0 lands behind the jump and fold=1 before it: the jump itself is the first second that shows enough.
+    before = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
+    low, high = 0, int((instant - before).total_seconds())
+    while low < high:
+        middle = (low + high) // 2
+        if _shown(before + timedelta(seconds=middle), zone) >= wall:
+            high = middle
+        else:
+            low = middle + 1
+    return before + timedelta(seconds=low)
+
+
+def _shown(instant: datetime, zone: ZoneInfo) -> datetime:
+    return instant.astimezone(zone).replace(tzinfo=None)
