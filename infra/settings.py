@@ -1,0 +1,152 @@
+"""Every value that the environment may set, in one place, with its default and its bounds."""
+
+import os
+import secrets
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+HIDDEN = "**********"
+FORBIDDEN_VARIABLE = "POSTGRES_ENABLE_DB_FUNCTIONS"
+FALSE_WORDS = frozenset({"", "0", "n", "no", "f", "false", "off"})
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class ForbiddenSetting(RuntimeError):
+    """The environment asks for something that would break a promise of the ledger."""
+
+
+class Settings(BaseSettings):
+    """What this process was told: `COFFER_<NAME>` from the environment over the defaults here.
+
+    Units are in the names. An address that is not set means: use the local stack under the state directory.
+    Raises: pydantic.ValidationError naming the field, the value and what would be right.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="COFFER_", frozen=True, extra="forbid", env_ignore_empty=True, validate_default=True
+    )
+
+    # Where the ledger lives. Not shown in a repr, because the address may hold a password.
+    database_url: str | None = Field(default=None, repr=False, pattern=r"^postgres(ql)?://")
+    kafka_bootstrap: str | None = Field(default=None, pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$")
+    state_directory: Path = REPOSITORY / ".coffer"
+    cache_directory: Path | None = None
+
+    # Fixed at installation: the shard of a team never changes.
+    shards: Annotated[int, Field(ge=1, le=4096)] = 8
+    # How long after an instant late usage may still change what that instant books.
+    late_grace_seconds: Annotated[int, Field(ge=0, le=30 * 86_400)] = 86_400
+    # A worker whose clock differs more than this from the database's halts.
+    clock_offset_max_milliseconds: Positive = 1_000
+
+    # One batch of the usage consumer ends at whichever bound comes first.
+    batch_records_max: Positive = 2_000
+    batch_bytes_max: Positive = 8 * 1024 * 1024
+    batch_wait_milliseconds: Positive = 20
+
+    statement_timeout_milliseconds: Positive = 30_000
+    lock_timeout_milliseconds: Positive = 5_000
+    idle_in_transaction_timeout_milliseconds: Positive = 60_000
+    database_connections_max: Positive = 8
+
+    api_host: str = "127.0.0.1"
+    api_port: Port = 8000
+    # Mixed into the stored digest of API keys. Set it when more than one machine serves the API.
+    key_pepper: SecretStr | None = Field(default=None, min_length=32)
+
+    # 0: the first free port is taken and kept for the next start.
+    local_postgres_port: Port = 0
+    local_kafka_port: Port = 0
+
+    log_level: Annotated[str, Field(pattern=r"^(debug|info|warning|error)$")] = "info"
+
+    @property
+    def late_grace(self) -> timedelta:
+        """`late_grace_seconds` as a duration."""
+        return timedelta(seconds=self.late_grace_seconds)
+
+    @property
+    def cache(self) -> Path:
+        """Where downloads are kept: `cache_directory`, or `cache` in the state directory."""
+        return self.cache_directory or self.state_directory / "cache"
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this process, after the environment was found free of forbidden ones.
+
+    Raises: ForbiddenSetting, pydantic.ValidationError.
+    """
+    refuse_forbidden(os.environ if environment is None else environment)
+    return Settings()
+
+
+def refuse_forbidden(environment: Mapping[str, str]) -> None:
+    """The event library was not told to append through its own database functions.
+
+    They would bypass our recorder: no usage claim, no position of the shard, no head in the same transaction. The
+    library also reads the variable with an application's name in front, so that form is refused too.
+    Raises: ForbiddenSetting.
+    """
+    for name, value in environment.items():
+        named = name == FORBIDDEN_VARIABLE or name.endswith(f"_{FORBIDDEN_VARIABLE}")
+        if named and value.strip().lower() not in FALSE_WORDS:
+            raise ForbiddenSetting(
+                f"{name}={value!r} is set: the ledger writes its events, claims, positions and heads in one"
+                f" transaction of its own, which database functions would bypass. Unset {name} or set it to 'no'."
+            )
+
+
+def shown(settings: Settings) -> dict[str, str]:
+    """The settings by name, fit to be printed: secrets and the passwords inside addresses are hidden."""
+    return {name: _shown(name, getattr(settings, name)) for name in sorted(type(settings).model_fields)}
+
+
+def _shown(name: str, value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, SecretStr):
+        return HIDDEN
+    return without_password(str(value)) if name.endswith("_url") else str(value)
+
+
+def without_password(url: str) -> str:
+    """The address with its password hidden; user, host, port and database stay readable."""
+    parts = urlsplit(url)
+    if "password" in parts.query:
+        parts = parts._replace(query=HIDDEN)
+    if parts.password is None:
+        return urlunsplit(parts)
+    netloc = f"{parts.username or ''}:{HIDDEN}@{parts.netloc.rpartition('@')[2]}"
+    return urlunsplit(parts._replace(netloc=netloc))
+
+
+def key_pepper(settings: Settings) -> bytes:
+    """The pepper of API keys: as set, or made once and kept in the state directory, readable by its owner only."""
+    if settings.key_pepper is not None:
+        return settings.key_pepper.get_secret_value().encode()
+    return kept_secret(settings.state_directory / "key_pepper").encode()
+
+
+def kept_secret(path: Path) -> str:
+    """The secret in the file; made at first use with 256 random bits, readable by its owner only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(secrets.token_urlsafe(32))
+    # A link is made whole or not at all, so of two processes that start at once, both read the same secret.
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    return path.read_text()
