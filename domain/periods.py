@@ -41,7 +41,9 @@ def _check(at: datetime, anchor_day: int) -> None:
     if at.tzinfo is None:
         raise Malformed(f"the time {at.isoformat()} has no offset: give an aware time", field="at")
     if not _FIRST <= at < _END:
-        raise Malformed(f"the time {at.isoformat()} has no period: give one of the years 1900 to 8999", field="at")
+        raise Malformed(
+            f"the time {at.isoformat()} has no period: give one of the years 1900 to 8999", field="at"
+        )
     if not ANCHOR_DAY_MIN <= anchor_day <= ANCHOR_DAY_MAX:
         raise Malformed(f"anchor day {anchor_day} is not a day of a month: give 1 to 31", field="anchor_day")
 
@@ -52,7 +54,9 @@ def _zone(zone: str) -> ZoneInfo:
         return ZoneInfo(zone)
     except (KeyError, ValueError, OSError):
         # ZoneInfo fails in its own way for an unknown name, an odd path, a folder of zones.
-        raise Malformed(f"zone {zone[:60]!r} is not known: give an IANA name such as 'Europe/Berlin'", field="zone") from None
+        raise Malformed(
+            f"zone {zone[:60]!r} is not known: give an IANA name such as 'Europe/Berlin'", field="zone"
+        ) from None
 
 
 @lru_cache(maxsize=16_384)
@@ -60,20 +64,20 @@ def _start(month: int, zone: str, anchor_day: int) -> datetime:
     """UTC start of the period of a month, counted from year 0."""
     year, month_index = divmod(month, 12)
     day = min(anchor_day, monthrange(year, month_index + 1)[1])
-    return _first_instant(datetime(year, month_index + 1, day), _zone(zone))
+    return _first_instant(datetime(year, month_index + 1, day, tzinfo=_zone(zone)), _zone(zone))
 
 
 def _first_instant(wall: datetime, zone: ZoneInfo) -> datetime:
-    """The first instant at which local clocks show ``wall`` or later, coming from before it."""
-    instant = wall.replace(tzinfo=zone).astimezone(UTC)
-    if _shown(instant, zone) == wall:
+    """The first instant, in UTC, at which clocks in the zone show the wall time ``wall`` or a later one."""
+    instant = wall.astimezone(UTC)
+    if _shown(instant, zone) == wall.replace(tzinfo=None):
         return instant
     # In a gap fold=0 lands behind the jump and fold=1 before it: the jump itself is the first second that shows enough.
-    before = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
+    before = wall.replace(fold=1).astimezone(UTC)
     low, high = 0, int((instant - before).total_seconds())
     while low < high:
         middle = (low + high) // 2
-        if _shown(before + timedelta(seconds=middle), zone) >= wall:
+        if _shown(before + timedelta(seconds=middle), zone) >= wall.replace(tzinfo=None):
             high = middle
         else:
             low = middle + 1

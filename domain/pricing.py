@@ -90,7 +90,8 @@ def price_usage(
     rate = card.rates.get(action)
     if rate is None:
         raise UnknownAction(
-            f"rate card {card.card_id} version {card.version} has no rate for action {action[:80]!r}", action=action[:200]
+            f"rate card {card.card_id} version {card.version} has no rate for action {action[:80]!r}",
+            action=action[:200],
         )
     measured = [term.measure(meters) for term in rate.terms]
     for quantity, _ in measured:
@@ -188,7 +189,8 @@ class _Measuring:
 class ExactTerm(_Measuring):
     """A flat price, a price per unit, or a price per package: exact, a numerator over the rate's denominator.
 
-    ``per_scaled`` is the size of a package in the term's scale, as a numerator over ``10**9``; 0 for the other two models.
+    ``weight`` is the price of one unit of scale, or of one package. ``package_nanos`` is a package's size in billionths, 0 for
+    the other two models. ``json`` is what the document says, in three pieces: model, price and size.
     """
 
     def __init__(
@@ -199,13 +201,13 @@ class ExactTerm(_Measuring):
         weight: int,
         denominator: int,
         package_nanos: int,
-        json: tuple[str, str],
+        json: tuple[str, str, str],
     ) -> None:
         super().__init__(action, meters, factor_places)
         self.weight = weight
         self.denominator = denominator
         self.package_scaled = package_nanos * self.scale
-        self.model_json, self.size_json = json
+        self.model_json, self.price_json, self.size_json = json
 
     def price(self, scaled: int, meters_json: str, position_of: Callable[[str], int]) -> Part:
         """Packages are counted up to the next whole one; nothing else is rounded here."""
@@ -217,8 +219,8 @@ class ExactTerm(_Measuring):
         numerator = scaled * self.weight
         exact = _exact_credits(numerator, self.denominator)
         json = (
-            f'{{"exact":"{exact}","meters":{{{meters_json}}},{packages_json}{self.model_json}'
-            f'"quantity":"{quantity}"{self.size_json}}}'
+            f'{{"exact":"{exact}","meters":{{{meters_json}}},{self.model_json}{packages_json}'
+            f'{self.price_json}"quantity":"{quantity}"{self.size_json}}}'
         )
         return Part(numerator, 0, exact, json)
 
@@ -298,7 +300,9 @@ class TableMultiplier:
         if known is not None:
             return known
         if self._default is None:
-            raise _no_factor(self.dimension, value, "list it on the rate card, or give the multiplier a default")
+            raise _no_factor(
+                self.dimension, value, "list it on the rate card, or give the multiplier a default"
+            )
         return self._entry(value, self._default, "table_default")
 
     def _entry(self, value: str | None, factor: str, kind: str) -> tuple[int, str]:
@@ -325,7 +329,9 @@ class LinearMultiplier:
         value = dimensions.get(self.dimension)
         if value is None:
             if self._default is None:
-                raise _no_factor(self.dimension, None, "send it with the record, or give the multiplier a default_number")
+                raise _no_factor(
+                    self.dimension, None, "send it with the record, or give the multiplier a default_number"
+                )
             return self._default
         known = self._remembered.get(value)
         if known is None:
@@ -412,8 +418,12 @@ def _exact_credits(numerator: int, denominator: int) -> str:
 
 def _no_factor(dimension: str, value: str | None, wanted: str) -> UnknownPrice:
     asked = "is missing" if value is None else f"{value[:80]!r} has no price"
-    return UnknownPrice(f"dimension {dimension} {asked}: {wanted}", dimension=dimension, value=value and value[:200])
+    return UnknownPrice(
+        f"dimension {dimension} {asked}: {wanted}", dimension=dimension, value=value and value[:200]
+    )
 
 
 def _out_of_range(action: str) -> PriceOutOfRange:
-    return PriceOutOfRange(f"the price or a priced quantity of {action} is beyond 2^62: check the meters", action=action)
+    return PriceOutOfRange(
+        f"the price or a priced quantity of {action} is beyond 2^62: check the meters", action=action
+    )

@@ -36,8 +36,8 @@ class CostBasis(msgspec.Struct, frozen=True):
 class LotTerms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The terms of one issue of credits; they never change once issued.
 
-    ``number`` is the version at which the lot was issued (the last tie-break of the burn order). ``origin_lot_id`` names the
-    first lot of a line of successors, itself for a lot that succeeds none.
+    ``origin_lot_id`` names the first lot of a line of successors, itself for a lot that succeeds none; ``number`` is the
+    version at which that first lot was issued, and the burn order's last tie-break before the lot id.
     """
 
     lot_id: str
