@@ -1,0 +1,278 @@
+"""The running history of a team's credits: one row per event that moved credits or waived usage, with the sums after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, Literal, NamedTuple, Protocol
+
+import msgspec
+
+from domain.account.events import (
+    AccountEvent,
+    ChargeRefunded,
+    CreditsCharged,
+    CreditsExpired,
+    CreditsGranted,
+    CreditsToppedUp,
+    DebtRepaid,
+    MovingEvent,
+    RecordedEvent,
+    UsageWaived,
+)
+
+STATEMENT_SHAPE = 1
+"""Counts up when a row of the same event would look different; a half-built table of another shape is built anew."""
+
+StatementKind = Literal[
+    "CreditsGranted",
+    "CreditsToppedUp",
+    "CreditsCharged",
+    "UsageWaived",
+    "ChargeRefunded",
+    "CreditsExpired",
+    "DebtRepaid",
+]
+
+DIRECTIONS: dict[StatementKind, int] = {
+    "CreditsGranted": 1,
+    "CreditsToppedUp": 1,
+    "CreditsCharged": -1,
+    "UsageWaived": 0,
+    "ChargeRefunded": 1,
+    "CreditsExpired": -1,
+    "DebtRepaid": 0,
+}
+"""What a row's amount does to settled credits less debt: adds, takes away, or (a repayment) moves on both sides."""
+
+
+class StatementRow(NamedTuple):
+    """One row of the statement, in the order of the columns of ``statement_entry``.
+
+    ``kind`` is the name of the event and gives ``amount_micros`` its direction. ``occurred_at`` is the time of the usage, else
+    the instant the event took effect. ``charge_id`` is the usage key of a charge, of waived usage, or of the charge refunded.
+    ``reason`` is what a person gave; for waived usage without one, why it was waived.
+    """
+
+    shard: int
+    team_id: str
+    version: int
+    kind: str
+    recorded_at: datetime
+    occurred_at: datetime
+    amount_micros: int
+    settled_after_micros: int
+    debt_after_micros: int
+    charge_id: str | None
+    lot_id: str | None
+    action: str | None
+    member: str | None
+    project: str | None
+    work: str | None
+    step: str | None
+    actor_id: str
+    actor_role: str
+    reason: str | None
+
+
+class Sums(NamedTuple):
+    """A team's settled credits and debt after an event."""
+
+    settled_micros: int
+    debt_micros: int
+
+
+NOTHING = Sums(0, 0)
+
+
+class StatementFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows to show; None asks for all. Intervals include their start and exclude their end."""
+
+    kinds: frozenset[str] | None = None
+    member: str | None = None
+    project: str | None = None
+    action: str | None = None
+    work: str | None = None
+    charge_id: str | None = None
+    lot_id: str | None = None
+    recorded_from: datetime | None = None
+    recorded_until: datetime | None = None
+    occurred_from: datetime | None = None
+    occurred_until: datetime | None = None
+
+    def shows(self, row: StatementRow) -> bool:
+        """Whether the row is asked for."""
+        return (
+            (self.kinds is None or row.kind in self.kinds)
+            and all(wanted is None or wanted == getattr(row, name) for name, wanted in self.equal().items())
+            and _within(row.recorded_at, self.recorded_from, self.recorded_until)
+            and _within(row.occurred_at, self.occurred_from, self.occurred_until)
+        )
+
+    def equal(self) -> dict[str, str | None]:
+        """The columns that must equal a value, those not asked for with None."""
+        return {name: getattr(self, name) for name in EQUAL_COLUMNS}
+
+
+EQUAL_COLUMNS = ("member", "project", "action", "work", "charge_id", "lot_id")
+EVERYTHING = StatementFilter()
+PAGE_ROWS_MAX = 1_000
+
+
+class StatementPage(msgspec.Struct, frozen=True):
+    """Rows in the order asked for, the position of the shard up to which they are complete, and whether there are more.
+
+    The next page begins after the version of the last row.
+    """
+
+    rows: list[StatementRow]
+    position: int
+    more: bool
+
+
+class StatementView(Protocol):
+    """Reads of the statement."""
+
+    def page(
+        self,
+        team_id: str,
+        *,
+        asked: StatementFilter = EVERYTHING,
+        after: int | None = None,
+        limit: int = 100,
+        newest_first: bool = True,
+    ) -> StatementPage:
+        """At most ``limit`` rows (1 to ``PAGE_ROWS_MAX``) of the team beyond version ``after``, in the order asked for."""
+        ...
+
+
+class StatementRows:
+    """A statement in memory: the view, and the place where rows are written."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list[StatementRow]] = {}
+        self._positions: dict[int, int] = {}
+
+    def write(self, shard: int, rows: Iterable[StatementRow], position: int) -> None:
+        """The rows stand, and the shard is complete up to the position."""
+        for row in rows:
+            self._rows.setdefault(row.team_id, []).append(row)
+        self._positions[shard] = position
+
+    def page(
+        self,
+        team_id: str,
+        *,
+        asked: StatementFilter = EVERYTHING,
+        after: int | None = None,
+        limit: int = 100,
+        newest_first: bool = True,
+    ) -> StatementPage:
+        """As the port says."""
+        limit = page_limit(limit)
+        rows = sorted(self._rows.get(team_id, []), key=lambda row: row.version, reverse=newest_first)
+        beyond = [
+            row
+            for row in rows
+            if asked.shows(row)
+            and (after is None or (row.version < after if newest_first else row.version > after))
+        ]
+        position = self._positions.get(rows[0].shard, 0) if rows else 0
+        return StatementPage(beyond[:limit], position, len(beyond) > limit)
+
+
+def page_limit(limit: int) -> int:
+    """The limit within its bounds, 1 to ``PAGE_ROWS_MAX``."""
+    return max(1, min(limit, PAGE_ROWS_MAX))
+
+
+def rows_of(recorded: RecordedEvent, shard: int, team_id: str, before: Sums = NOTHING) -> list[StatementRow]:
+    """The statement rows of one event: one for an event that moves credits or waives usage, none for any other.
+
+    ``before`` are the sums after the team's previous row: waived usage moves nothing, so its row repeats them.
+    """
+    event = recorded.event
+    told = _TELL.get(type(event))
+    if told is None:
+        return []
+    amount_micros, occurred_at, charge_id, lot_id = told(event)
+    after = sums_after(event, before)
+    usage = event if isinstance(event, CreditsCharged | UsageWaived) else None
+    return [
+        StatementRow(
+            shard,
+            team_id,
+            recorded.originator_version,
+            type(event).__name__,
+            event.recorded_at,
+            occurred_at,
+            amount_micros,
+            after.settled_micros,
+            after.debt_micros,
+            charge_id,
+            lot_id,
+            usage.action if usage else None,
+            usage.member if usage else None,
+            usage.project if usage else None,
+            usage.work if usage else None,
+            usage.step if usage else None,
+            event.actor.id,
+            event.actor.role,
+            event.reason or (event.waiver if isinstance(event, UsageWaived) else None),
+        )
+    ]
+
+
+def sums_after(event: AccountEvent, before: Sums) -> Sums:
+    """The team's sums once the event is applied: its own if it moves credits, else those before it."""
+    if isinstance(event, MovingEvent):
+        return Sums(event.settled_after_micros, event.debt_after_micros)
+    return before
+
+
+class Told(NamedTuple):
+    """What the events tell in different words: amount, instant of effect, charge and lot."""
+
+    amount_micros: int
+    occurred_at: datetime
+    charge_id: str | None = None
+    lot_id: str | None = None
+
+
+def _within(at: datetime, start: datetime | None, end: datetime | None) -> bool:
+    return (start is None or start <= at) and (end is None or at < end)
+
+
+def _issued(event: CreditsGranted | CreditsToppedUp) -> Told:
+    return Told(event.amount_micros, event.lot.effective_at, None, event.lot.lot_id)
+
+
+def _charged(event: CreditsCharged) -> Told:
+    return Told(event.amount_micros, event.occurred_at, event.charge_id)
+
+
+def _waived(event: UsageWaived) -> Told:
+    return Told(0, event.occurred_at, event.charge_id)
+
+
+def _refunded(event: ChargeRefunded) -> Told:
+    return Told(event.amount_micros, event.recorded_at, event.charge_id)
+
+
+def _expired(event: CreditsExpired) -> Told:
+    return Told(event.amount_micros, event.effective_at, None, event.lot_id)
+
+
+def _repaid(event: DebtRepaid) -> Told:
+    return Told(event.amount_micros, event.effective_at)
+
+
+_TELL: dict[type[AccountEvent], Callable[[Any], Told]] = {
+    CreditsGranted: _issued,
+    CreditsToppedUp: _issued,
+    CreditsCharged: _charged,
+    UsageWaived: _waived,
+    ChargeRefunded: _refunded,
+    CreditsExpired: _expired,
+    DebtRepaid: _repaid,
+}
