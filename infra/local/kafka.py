@@ -92,13 +92,21 @@ class LocalKafka:
         if self.pid is not None:
             return self.bootstrap
         self._claim.take()
+        try:
+            self._start()
+        except BaseException:
+            # Half a start holds neither the data nor a process.
+            self.kill()
+            raise
+        return self.bootstrap
+
+    def _start(self) -> None:
         self._home.mkdir(parents=True, exist_ok=True)
         end(_broker_of(self._home), signal.SIGTERM, patience_seconds=STOP_SECONDS_MAX)
         java, classpath = find_java(), _classpath(locked_jars(self._jars_cache))
         self._configure()
         self._format_once(java, classpath)
         self._launch(java, classpath)
-        return self.bootstrap
 
     def create_topics(self, topics: Iterable[Topic] = TOPICS) -> list[str]:
         """The topics exist; returns the names of those made now."""
@@ -119,7 +127,6 @@ class LocalKafka:
 
     def _configure(self) -> None:
         port = kept_port(self._home / "port", self._wanted_port)
-        (self._home / "port").write_text(str(port))
         controller = kept_port(self._home / "controller_port", 0, reserved=[port])
         listeners = f"PLAINTEXT://{LOOPBACK}:{port}"
         settings = CONFIGURATION | {
@@ -161,7 +168,6 @@ class LocalKafka:
         broker = self._broker
         ready = wait_until(self._is_ready, alive=lambda: broker.poll() is None, seconds=START_SECONDS_MAX)
         if not ready:
-            self.kill()
             raise LocalServerError(f"Kafka did not start; the end of {self._log}:\n{tail(self._log)}")
 
     def _is_ready(self) -> bool:

@@ -74,15 +74,21 @@ class LocalPostgres:
         if self.pid is not None:
             return self.url
         self._claim.take()
+        try:
+            self._start()
+        except BaseException:
+            # Half a start holds neither the data nor a process.
+            self.stop_at_once()
+            raise
+        return self.url
+
+    def _start(self) -> None:
         self._home.mkdir(parents=True, exist_ok=True)
         end(_postmaster(self._data), signal.SIGINT, patience_seconds=30)
         user = _unprivileged_user()
         self._prepare(user)
-        port = kept_port(self._home / "port", self._wanted_port)
-        (self._home / "port").write_text(str(port))
-        self._launch(user, port)
+        self._launch(user, kept_port(self._home / "port", self._wanted_port))
         self._create_database()
-        return self.url
 
     @property
     def url(self) -> str:
@@ -155,7 +161,6 @@ class LocalPostgres:
         server = self._server
         answering = wait_until(self._answers, alive=lambda: server.poll() is None, seconds=START_SECONDS_MAX)
         if not answering:
-            self.stop(signal.SIGQUIT)
             raise LocalServerError(f"PostgreSQL did not start; the end of {self._log}:\n{tail(self._log)}")
 
     def _answers(self) -> bool:

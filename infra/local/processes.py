@@ -131,11 +131,9 @@ def kept_port(file: Path, wanted: int, reserved: Sequence[int] = ()) -> int:
 
     Raises: LocalServerError when the wanted port is taken.
     """
-    if wanted:
-        if not is_free(wanted):
-            raise LocalServerError(f"port {wanted} is taken: stop what listens there, or choose another")
-        return wanted
-    last = int(file.read_text()) if file.exists() else 0
+    if wanted and not is_free(wanted):
+        raise LocalServerError(f"port {wanted} is taken: stop what listens there, or choose another")
+    last = wanted or (int(file.read_text()) if file.exists() else 0)
     port = last if last and last not in reserved and is_free(last) else free_port(reserved)
     file.write_text(str(port))
     return port

@@ -10,8 +10,9 @@ import psutil
 import psycopg
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import KafkaAdminClient
+from kafka.admin import ConfigResource, KafkaAdminClient
 from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import KafkaTimeoutError
 
 from infra.local import kafka_jars
 from infra.local.kafka import LocalKafka, find_java, java_version, running_bootstrap
@@ -155,7 +156,7 @@ def test_every_topic_is_stamped_by_the_broker_and_dead_letters_are_kept_thirty_d
 def test_a_topic_that_nobody_made_is_not_made_by_accident(kafka_bootstrap: str) -> None:
     producer = KafkaProducer(bootstrap_servers=kafka_bootstrap, max_block_ms=1_500)
 
-    with pytest.raises(Exception, match="nobody-made-this") as refused:
+    with pytest.raises(KafkaTimeoutError, match="Failed to update metadata") as refused:
         producer.send("nobody-made-this", b"x").get(timeout=3)
     producer.close()
 
@@ -249,7 +250,7 @@ def _consume(bootstrap: str, topic: str, partitions: int) -> list[bytes]:
 
 def _configuration(bootstrap: str, topic: str) -> dict[str, str]:
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
-    told = admin.describe_configs({"topic": [topic]})
+    told = admin.describe_configs([ConfigResource("TOPIC", topic)], config_filter="all")
     admin.close()
     return {name: value["value"] for name, value in told["topic"][topic].items()}
 
