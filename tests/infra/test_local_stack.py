@@ -89,6 +89,41 @@ def test_one_process_owns_the_data(own_postgres: LocalPostgres) -> None:
 
 
 def test_postgres_ends_with_the_process_that_started_it(state: Path) -> None:
+    making = f"from infra.local.postgres import LocalPostgres; server = LocalPostgres(Path({str(state)!r}))"
+
+    with _owner(making) as owner:
+        server = psutil.Process(_pid_told(owner))
+        owner.kill()
+
+    _is_gone(server)
+    assert running_url(state) is None
+
+
+def test_a_wanted_port_that_is_taken_is_named(own_postgres: LocalPostgres, state: Path) -> None:
+    taken = int(own_postgres.url.rpartition("/")[0].rpartition(":")[2])
+
+    with pytest.raises(LocalServerError, match=f"port {taken} is taken"):
+        LocalPostgres(state, port=taken).start()
+
+
+# --- Kafka ---
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_what_kafka_acknowledged_survives_every_end(own_kafka: LocalKafka, how: str) -> None:
+    own_kafka.create_topics([Topic(USAGE, 2)])
+    _produce(own_kafka.bootstrap, USAGE, 500)
+    before = own_kafka.bootstrap
+
+    getattr(own_kafka, how)()
+    assert own_kafka.pid is None
+    assert own_kafka.start() == before
+
+    assert own_kafka.create_topics([Topic(USAGE, 2)]) == []
+    assert _consume(before, USAGE, 2) == [f"{n}".encode() for n in range(500)]
+
+
+def test_kafka_ends_with_the_process_that_started_it(state: Path) -> None:
     place = f"Path({str(state)!r}), cache=Path({str(CACHE)!r})"
 
     with _owner(f"from infra.local.kafka import LocalKafka; server = LocalKafka({place})") as owner:
