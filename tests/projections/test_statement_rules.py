@@ -1,0 +1,95 @@
+"""Which events make a statement row, and what it says."""
+
+from __future__ import annotations
+
+from domain.usage import usage_key
+from projections.statement import DIRECTIONS, NOTHING, StatementRow, Sums, rows_of
+from tests.builders import SOURCE, AnAccount
+from tests.projections.streams import rows_of_stream, stream_of
+
+
+def a_story() -> AnAccount:
+    """Everything that makes a row: grant, top-up, charge, debt and its repayment, waiver, refund, breakage."""
+    account = AnAccount()
+    account.granted("G", 10, "2026-11-01 01:00", expires_at="2026-11-10 00:00")
+    account.used("1", 4, occurred="2026-11-02 00:00", member="mira", project="p", work="w", step="s")
+    account.used("2", 0, occurred="2026-11-02 01:00")
+    account.ticked("2026-11-12 00:00")
+    account.used("3", 5, occurred="2026-11-12 01:00")
+    account.bought("T", 20, "2026-11-12 02:00")
+    account.refunded("1", 3, "2026-11-12 03:00")
+    return account
+
+
+def told(account: AnAccount) -> list[tuple[str, int, int, int]]:
+    return [
+        (
+            row.kind,
+            row.amount_micros // 10**6,
+            row.settled_after_micros // 10**6,
+            row.debt_after_micros // 10**6,
+        )
+        for row in rows_of_stream(account.events)
+    ]
+
+
+def test_every_event_that_moved_credits_and_waived_usage_has_a_row_with_the_sums_after_it() -> None:
+    assert told(a_story()) == [
+        ("CreditsGranted", 10, 10, 0),
+        ("CreditsCharged", 4, 6, 0),
+        ("UsageWaived", 0, 6, 0),
+        ("CreditsExpired", 6, 0, 0),
+        ("CreditsCharged", 5, 0, 5),
+        ("CreditsToppedUp", 20, 20, 5),
+        ("DebtRepaid", 5, 15, 0),
+        ("ChargeRefunded", 3, 18, 0),
+    ]
+
+
+def test_opening_and_closing_and_awaited_corrections_make_no_row() -> None:
+    account = AnAccount()
+    account.used("8", 1, occurred="2026-11-02 00:00", status="failed", corrects="7")
+
+    kinds = [type(event).__name__ for event in account.events]
+
+    assert kinds == ["AccountOpened", "CorrectionAwaited", "UsageWaived"]
+    assert [row.kind for row in rows_of_stream(account.events)] == ["UsageWaived"]
+
+
+def test_each_amount_moves_settled_less_debt_in_the_direction_of_its_kind() -> None:
+    before = NOTHING
+    for row in rows_of_stream(a_story().events):
+        after = Sums(row.settled_after_micros, row.debt_after_micros)
+        moved = (after.settled_micros - after.debt_micros) - (before.settled_micros - before.debt_micros)
+
+        assert moved == DIRECTIONS[row.kind] * row.amount_micros  # type: ignore[index]
+        before = after
+
+
+def test_a_charge_row_says_who_used_what_where() -> None:
+    account = a_story()
+    row = next(row for row in rows_of_stream(account.events) if row.kind == "CreditsCharged")
+
+    assert (row.action, row.member, row.project, row.work, row.step) == (
+        "image.generate",
+        "mira",
+        "p",
+        "w",
+        "s",
+    )
+    assert row.charge_id == usage_key("acme", SOURCE, "1")
+
+
+def test_waived_usage_says_why_and_repeats_the_sums_before_it() -> None:
+    account = a_story()
+    waived = next(r for r in stream_of(account.events) if type(r.event).__name__ == "UsageWaived")
+
+    rows = rows_of(waived, 3, "acme", Sums(42, 7))
+
+    assert [(row.shard, row.reason, row.amount_micros) for row in rows] == [(3, "nothing_to_price", 0)]
+    assert [(row.settled_after_micros, row.debt_after_micros) for row in rows] == [(42, 7)]
+
+
+def test_a_row_has_the_columns_of_its_table_in_their_order() -> None:
+    assert StatementRow._fields[:3] == ("shard", "team_id", "version")
+    assert len(StatementRow._fields) == 19
