@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from fractions import Fraction
 from math import lcm
@@ -402,6 +402,9 @@ def _rate_findings(card: CardDocument, line: RateLine, where: str) -> Iterator[F
         if multiplier.dimension in dimensions[:number]:
             detail = f"{multiplier.dimension!r} multiplies twice: one multiplier says it all"
             yield Finding(f"{where}.multipliers[{number}].dimension", detail)
+    for number, sample in enumerate(line.samples):
+        if sample.price is not None:
+            yield from _unreadable(parse_credits, f"{where}.samples[{number}].price", sample.price)
 
 
 def _term_findings(
@@ -462,7 +465,7 @@ def _multiplier_findings(
         yield from _factor_findings(f"{where}.base", multiplier.base)
         yield from _factor_findings(f"{where}.slope", multiplier.slope)
         if multiplier.default_number is not None:
-            yield from _quantity_findings(f"{where}.default_number", multiplier.default_number)
+            yield from _unreadable(parse_quantity, f"{where}.default_number", multiplier.default_number)
         return
     if not multiplier.values:
         yield Finding(f"{where}.values", "a table lists at least one value with its factor")
@@ -486,15 +489,15 @@ def _factor_findings(where: str, factor: str) -> Iterator[Finding]:
         )
 
 
-def _quantity_findings(where: str, text: str) -> Iterator[Finding]:
+def _unreadable(parse: Callable[[str, str], int], where: str, text: str) -> Iterator[Finding]:
     try:
-        parse_quantity(text, where)
+        parse(text, where)
     except Malformed as error:
         yield Finding(where, error.detail)
 
 
 def _size_findings(where: str, text: str) -> Iterator[Finding]:
-    findings = list(_quantity_findings(where, text))
+    findings = list(_unreadable(parse_quantity, where, text))
     yield from findings
     if not findings and parse_quantity(text, where) == 0:
         yield Finding(where, "a size is above zero")
