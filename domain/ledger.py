@@ -11,12 +11,13 @@ from uuid import uuid5
 import msgspec
 
 from domain.account.decision import Decision, account_id, copy_of
-from domain.account.events import Actor, CostBasis, CreditsGranted, CreditsToppedUp, LotSource
+from domain.account.events import CostBasis, CreditsGranted, CreditsToppedUp, LotSource
 from domain.account.funding import DEFAULT_PRIORITY, grant_credits, top_up_credits
 from domain.account.index import AccountIndex
 from domain.account.opening import close_account, open_account
 from domain.account.refunding import refund_charge
 from domain.account.state import TeamAccount
+from domain.actors import Actor
 from domain.errors import IdempotencyKeyReused, PaymentReferenceUsed, UnknownTeam
 
 ATTEMPTS_MAX = 5
@@ -107,9 +108,11 @@ class AccountSession(Protocol):
     now: datetime
     index: AccountIndex
 
-    def answer_on_file(self, principal: str, key: str) -> tuple[bytes, bytes] | None: ...
+    def answer_on_file(self, principal: str, key: str) -> tuple[bytes, bytes] | None:
+        """Body digest and answer of the command that used the key, None for a new key."""
 
-    def payment_on_file(self, reference: str) -> int | None: ...
+    def payment_on_file(self, reference: str) -> int | None:
+        """The version at which the payment reference bought credits, None when it did not."""
 
     def save(
         self,
@@ -122,17 +125,20 @@ class AccountSession(Protocol):
         body_digest: bytes,
         answer: bytes,
         payment_reference: str | None = None,
-    ) -> None: ...
+    ) -> None:
+        """Events, head, index, answer and payment reference will be durable together when the session ends."""
 
 
 class LedgerStore(Protocol):
     """Opens sessions. Raises Busy when the head row stays locked beyond the bound, OutcomeUnknown when COMMIT went unheard."""
 
-    def session(self, team_id: str) -> AbstractContextManager[AccountSession]: ...
+    def session(self, team_id: str) -> AbstractContextManager[AccountSession]:
+        """A transaction on the team's account."""
+        ...
 
 
 class Ledger:
-    """Decides commands: the same key and body give the same answer for ever, another body is refused, a refusal leaves nothing."""
+    """Decides commands: one key and body, one answer for ever; another body is refused; a refusal leaves nothing."""
 
     def __init__(self, store: LedgerStore) -> None:
         self._store = store

@@ -18,11 +18,12 @@ def parse_instant(text: str, field: str) -> datetime:
     Raises: Malformed, naming the field, for a time without an offset or one that is no time.
     """
     try:
-        at = datetime.fromisoformat(text)
+        at: datetime | None = datetime.fromisoformat(text)
     except ValueError:
-        at = datetime.min
-    if at.tzinfo is None:
+        at = None
+    if at is None or at.tzinfo is None:
         raise Malformed(
-            f"{field} {text[:40]!r} is not a time with its offset: write it like '2026-12-01T09:00:00Z'", field=field
+            f"{field} {text[:40]!r} is not a time with its offset: write it like '2026-12-01T09:00:00Z'",
+            field=field,
         )
     return at.astimezone(UTC)

@@ -8,9 +8,10 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 import msgspec
 
 from domain.account.applying import apply, opened
-from domain.account.events import AccountEvent, AccountOpened, Actor, CreditsCharged, UsageWaived
+from domain.account.events import AccountEvent, AccountOpened, CreditsCharged, UsageWaived
 from domain.account.index import AccountIndex, IndexChange, IndexOverlay, UsageOnFile
 from domain.account.state import TeamAccount
+from domain.actors import Actor
 
 ACCOUNT_NAMESPACE = uuid5(NAMESPACE_URL, "urn:coffer:account")
 

@@ -10,10 +10,11 @@ from domain.account import lots
 from domain.account.charging import PricedUsage, price_for
 from domain.account.decision import Decision, copy_of
 from domain.account.due import pass_time
-from domain.account.events import Actor, LotLine
+from domain.account.events import LotLine
 from domain.account.index import AccountIndex
 from domain.account.opening import require_open
 from domain.account.state import TeamAccount
+from domain.actors import Actor
 from domain.catalogue import Catalogue
 
 NOBODY = Actor("estimate", "reader")

@@ -12,17 +12,11 @@ from typing import ClassVar, Literal
 
 import msgspec
 
+from domain.actors import Actor
 from domain.usage import Origin, UsageStatus
 
 LotSource = Literal["included", "promotional", "purchased", "raised"]
 RefundTarget = Literal["lot", "debt", "repayment"]
-
-
-class Actor(msgspec.Struct, frozen=True):
-    """Who did it, and in which role."""
-
-    id: str
-    role: str
 
 
 class CostBasis(msgspec.Struct, frozen=True):

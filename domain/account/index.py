@@ -49,11 +49,15 @@ class UsageOnFile(NamedTuple):
 class AccountIndex(Protocol):
     """Reads of one account's index. ``latest`` gives the entries of a kind, greatest key first."""
 
-    def usage(self, usage_key: str) -> UsageOnFile | None: ...
+    def usage(self, usage_key: str) -> UsageOnFile | None:
+        """The event that holds the claim, None when the record was never seen."""
 
-    def entry(self, kind: IndexKind, key: str) -> bytes | None: ...
+    def entry(self, kind: IndexKind, key: str) -> bytes | None:
+        """The entry of that kind and key, None when there is none."""
 
-    def latest(self, kind: IndexKind) -> Iterator[tuple[str, bytes]]: ...
+    def latest(self, kind: IndexKind) -> Iterator[tuple[str, bytes]]:
+        """The entries of a kind with their keys, greatest key first."""
+        ...
 
 
 class EmptyIndex:

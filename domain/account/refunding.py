@@ -178,7 +178,7 @@ class _Giving:
         terms = self._terms(lot_id)
         at = self._decision.at
         if terms.expires_at is not None and terms.expires_at <= at:
-            terms = _successor(terms, at, self._decision.account.version + 1)
+            terms = _successor(terms, at)
             terms = self._known(terms.lot_id) or terms
         if lots.find(self._decision.account, terms.lot_id) is None:
             self._lots.setdefault(terms.lot_id, terms)
@@ -199,12 +199,11 @@ class _Giving:
         return msgspec.json.decode(entry, type=LotTerms) if entry else None
 
 
-def _successor(terms: LotTerms, at: datetime, number: int) -> LotTerms:
+def _successor(terms: LotTerms, at: datetime) -> LotTerms:
     """The lot that takes over from an expired one: same source, origin, scope, priority, cost basis; one per lot and instant."""
     return msgspec.structs.replace(
         terms,
         lot_id=f"{terms.lot_id}@{instant_text(at)}",
-        number=number,
         granted_at=at,
         effective_at=at,
         expires_at=at + SUCCESSOR_LIFE,
