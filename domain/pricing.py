@@ -105,13 +105,12 @@ def price_usage(
     terms_json = exact = ""
     counters: tuple[tuple[str, int], ...] = ()
     for term, (quantity, meters_json) in zip(rate.terms, measured, strict=True):
-        part = term.price(quantity * factor, meters_json, position_of)
-        numerator += part.numerator
-        whole_micros += part.whole_micros
-        exact = part.exact
-        terms_json = f"{terms_json},{part.json}" if terms_json else part.json
-        if part.counter:
-            counters += (part.counter,)
+        part, whole, exact, json, counter = term.price(quantity * factor, meters_json, position_of)
+        numerator += part
+        whole_micros += whole
+        terms_json = f"{terms_json},{json}" if terms_json else json
+        if counter:
+            counters += (counter,)
     if len(measured) > 1 or not exact:
         exact = _exact_credits(numerator, rate.denominator)
 
@@ -134,14 +133,9 @@ class Meter(NamedTuple):
     json: str
 
 
-class Part(NamedTuple):
-    """What one term adds: a numerator over the rate's denominator, or micro-credits already whole."""
-
-    numerator: int
-    whole_micros: int
-    exact: str
-    json: str
-    counter: tuple[str, int] | None = None
+Part = tuple[int, int, str, str, tuple[str, int] | None]
+"""What one term adds: a numerator over the rate's denominator, micro-credits already whole, the exact credits as a fraction
+("" for a graduated term), its JSON, and the counter it moved. A plain tuple: one is made for every term of every charge."""
 
 
 class Term(Protocol):
@@ -222,7 +216,7 @@ class ExactTerm(_Measuring):
             f'{{"exact":"{exact}","meters":{{{meters_json}}},{self.model_json}{packages_json}'
             f'{self.price_json}"quantity":"{quantity}"{self.size_json}}}'
         )
-        return Part(numerator, 0, exact, json)
+        return numerator, 0, exact, json, None
 
 
 class GraduatedTerm(_Measuring):
@@ -272,7 +266,7 @@ class GraduatedTerm(_Measuring):
             f'"quantity":"{quantity}","tiers":{self.tiers_json},"total_after":"{format_credits(total_after)}",'
             f'"total_before":"{format_credits(total_before)}"}}'
         )
-        return Part(0, amount, "", json, (self.counter_key, after) if scaled else None)
+        return 0, amount, "", json, (self.counter_key, after) if scaled else None
 
 
 class Multiplier(Protocol):
