@@ -17,6 +17,7 @@ from infra.local.processes import (
     LOOPBACK,
     Claim,
     LocalServerError,
+    as_user,
     end,
     kept_port,
     let_in,
@@ -143,8 +144,7 @@ class LocalPostgres:
         ]  # fmt: skip
         made = subprocess.run(
             command,
-            user=user,
-            extra_groups=[] if user else None,
+            **as_user(user),
             cwd="/",
             capture_output=True,
             text=True,

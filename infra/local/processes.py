@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TypedDict
 
 import psutil
 
@@ -83,14 +83,26 @@ def spawn(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            user=user,
-            group=user and pwd.getpwnam(user).pw_gid,
-            extra_groups=[] if user else None,
+            **as_user(user),
             env=environment,
             cwd=directory or "/",
             # Safe between fork and exec: it only makes a system call through a function loaded before.
             preexec_fn=_dies_with_parent(death_signal),  # noqa: PLW1509
         )
+
+
+class _Identity(TypedDict, total=False):
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+def as_user(name: str | None) -> _Identity:
+    """The arguments with which `subprocess` starts a program as this user, with its group and no others."""
+    if name is None:
+        return {}
+    entry = pwd.getpwnam(name)
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
 def _dies_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
