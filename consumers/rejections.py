@@ -131,7 +131,7 @@ REASONS: dict[Reason, Meaning] = {
     "time_zone": _rejected("`time` does not state its offset."),
     "time_precision": _rejected("`time` has more than six fractional digits; nothing is cut off."),
     "action": _rejected(
-        "`action` is not a name: lower-case, digits and `_`, in parts joined by dots, at most 64."
+        "`action` is not a name: lower-case, digits and `_`, in parts joined by dots, at most 100."
     ),
     "status": _rejected("`status` is none of `succeeded`, `failed`, `cancelled`."),
     "too_many_meters": _rejected("More than 16 meters."),

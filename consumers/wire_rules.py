@@ -30,7 +30,7 @@ FIELDS = ("action", "status", "meters", "dimensions", *ID_FIELDS, "corrects", "c
 # of paths, so it has no slash; a record id is not, and may.
 ID_PATTERN = r"[A-Za-z0-9_\-][A-Za-z0-9_.:@~+=\-]{0,127}"
 RECORD_ID_PATTERN = r"[A-Za-z0-9_\-][A-Za-z0-9_.:@~+=/\-]{0,127}"
-NAME_PATTERN = r"(?=.{1,64}$)[a-z][a-z0-9_]*(?:\.[a-z0-9_]+)*"
+NAME_PATTERN = r"(?=.{1,100}$)[a-z][a-z0-9_]*(?:\.[a-z0-9_]+)*"
 QUANTITY_PATTERN = r"(?:0|[1-9][0-9]{0,18})(?:\.[0-9]{1,9})?"
 SOURCE_PATTERN = (
     r"(?=.{1,256}$)(?:[A-Za-z0-9\-._~:/?@!$&'()*+,;=\[\]]|%[0-9A-Fa-f]{2})*"
@@ -93,13 +93,13 @@ def check_source(text: str) -> str:
 
 
 def check_name(text: str, reason: Reason, field: str) -> str:
-    """The text is a name such as `image.generate`, at most 64 characters."""
+    """The text is a name such as `image.generate`, at most 100 characters."""
     return check_pattern(
         NAME,
         text,
         reason,
         field,
-        "1 to 64 of a-z, 0-9 and _ in parts joined by dots, such as 'image.generate'",
+        "1 to 100 of a-z, 0-9 and _ in parts joined by dots, such as 'image.generate'",
     )
 
 
