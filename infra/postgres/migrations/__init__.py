@@ -92,5 +92,7 @@ def _install(connection: Connection, shards: int) -> None:
         raise InstallationMismatch(
             f"COFFER_SHARDS is {shards}, but this database was installed with {row[0]} shards, for good: set it to {row[0]}"
         )
-    raw.execute("INSERT INTO shard_log (shard) SELECT generate_series(0, %s - 1) ON CONFLICT DO NOTHING", [shards])
+    raw.execute(
+        "INSERT INTO shard_log (shard) SELECT generate_series(0, %s - 1) ON CONFLICT DO NOTHING", [shards]
+    )
     raw.commit()

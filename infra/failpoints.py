@@ -1,0 +1,44 @@
+"""Named places at which a test may kill this process; without the variable they cost one comparison.
+
+`COFFER_FAILPOINT=batch.before_commit:3` sends SIGKILL to the process when it passes that place for the third time.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+NAMES = (
+    "stream.after_poll",
+    "dead_letters.before_mark",
+    "batch.after_begin",
+    "batch.after_events",
+    "batch.before_commit",
+    "batch.after_commit",
+)
+"""Every place there is, so that a test can go through all of them."""
+
+VARIABLE = "COFFER_FAILPOINT"
+
+
+class UnknownFailpoint(RuntimeError):
+    """The variable names a place that does not exist, so the test that set it would prove nothing."""
+
+
+def _armed(value: str) -> tuple[str, int]:
+    name, _, count = value.partition(":")
+    if name and name not in NAMES:
+        raise UnknownFailpoint(f"{VARIABLE}={value!r}: {name!r} is none of {', '.join(NAMES)}")
+    return name, int(count or 1)
+
+
+_name, _left = _armed(os.environ.get(VARIABLE, ""))
+
+
+def hit(name: str) -> None:
+    """The process is gone if this was the place and the time it was asked to die."""
+    global _left  # noqa: PLW0603 - a count of the process, like the variable that sets it
+    if name == _name:
+        _left -= 1
+        if _left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,295 @@
+"""The one way events reach the log: head, counter and events of an account in one transaction, whoever writes.
+
+Locks are taken in one order everywhere: heads (by shard and team), consumed offsets, then the counters (by shard). So a batch
+and a command never wait for each other in a circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import lru_cache
+from struct import Struct
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+from psycopg import Cursor
+from psycopg.rows import TupleRow
+
+from consumers.batches import ContextRow
+from domain.account.due import next_due_at
+from domain.account.events import AccountEvent
+from domain.account.index import IndexChange
+from domain.account.state import STATE_SCHEMA, TeamAccount
+from domain.chain import event_hash
+from infra.postgres.mapper import claim_of, encode_json, topic_of
+
+_COPY_EVENTS = (
+    "COPY ledger_events (position, shard, originator_id, originator_version, topic, state, usage_key, previous_hash, hash)"
+    " FROM STDIN (FORMAT BINARY)"
+)
+_COPY_CONTEXTS = (
+    "COPY usage_context (shard, usage_key, team_id, member, salt, context) FROM STDIN (FORMAT BINARY)"
+)
+_COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_COPY_END = b"\xff\xff"
+
+_length = Struct(">i").pack
+_version = Struct(">iq").pack
+_nine_fields_and_position = Struct(">hiq").pack
+_shard = Struct(">ii").pack
+_SIX_FIELDS = Struct(">h").pack(6)
+_shard_and_account = Struct(">iii16s").pack
+_HASH_LENGTH = _length(32)
+_NULL = _length(-1)
+_CLAIM_LENGTH = _length(16)
+
+
+class NewEvent(NamedTuple):
+    """An event as it will be stored, in the next version of its stream."""
+
+    topic: str
+    state: bytes
+    claim: str | None
+
+
+class AccountWrite(msgspec.Struct):
+    """What one transaction writes for one account: events after ``expected_version``, and the head they lead to."""
+
+    team_id: str
+    account_id: UUID
+    expected_version: int
+    previous_hash: bytes
+    account: TeamAccount
+    events: Sequence[NewEvent]
+    index_changes: Sequence[IndexChange]
+
+
+class EncodedWrite(msgspec.Struct):
+    """An account's part of the transaction as bytes: rows for COPY that lack only their position, and the new head."""
+
+    team_id: str
+    account_id: UUID
+    expected_version: int
+    version: int
+    chain_hash: bytes
+    state: bytes
+    recorded_at: datetime
+    next_due_at: datetime | None
+    rows: list[bytes]
+
+
+class HeadMoved(Exception):
+    """A head is no longer at the version that was decided on; nothing of this transaction may be committed."""
+
+
+def new_events(events: Iterable[AccountEvent]) -> list[NewEvent]:
+    """The events as they will be stored."""
+    return [NewEvent(topic_of(type(event)), encode_json(event), claim_of(event)) for event in events]
+
+
+@lru_cache(maxsize=10_000)
+def _text_field(text: str) -> bytes:
+    encoded = text.encode()
+    return _length(len(encoded)) + encoded
+
+
+def encode(shard: int, write: AccountWrite) -> EncodedWrite:
+    """The account's rows and head as bytes, each event chained to the one before it."""
+    originator = write.account_id.bytes
+    place = _shard_and_account(4, shard, 16, originator)
+    version, previous = write.expected_version, write.previous_hash
+    rows: list[bytes] = []
+    for topic, state, claim in write.events:
+        version += 1
+        own = event_hash(previous, originator, version, topic, state)
+        rows.append(
+            b"".join(
+                (
+                    place,
+                    _version(8, version),
+                    _text_field(topic),
+                    _length(len(state)),
+                    state,
+                    _NULL if claim is None else _CLAIM_LENGTH + bytes.fromhex(claim),
+                    _HASH_LENGTH,
+                    previous,
+                    _HASH_LENGTH,
+                    own,
+                )
+            )
+        )
+        previous = own
+    account = write.account
+    assert account.version == version, (
+        f"{write.team_id}: state is at {account.version}, its events end at {version}"
+    )
+    return EncodedWrite(
+        write.team_id,
+        write.account_id,
+        write.expected_version,
+        version,
+        previous,
+        encode_json(account),
+        account.recorded_at,
+        next_due_at(account),
+        rows,
+    )
+
+
+def open_head(cursor: Cursor[TupleRow], shard: int, write: EncodedWrite) -> None:
+    """The account has its first head.
+
+    Raises: psycopg.errors.UniqueViolation when another writer opened it.
+    """
+    cursor.execute(
+        "INSERT INTO account_head"
+        " (shard, team_id, account_id, version, chain_hash, state, state_schema, recorded_at, next_due_at)"
+        " VALUES (%s, %s, %s, %s, %b, %b, %s, %s, %s)",
+        (
+            shard,
+            write.team_id,
+            write.account_id,
+            write.version,
+            write.chain_hash,
+            write.state,
+            STATE_SCHEMA,
+            write.recorded_at,
+            write.next_due_at,
+        ),
+    )
+
+
+def move_heads(cursor: Cursor[TupleRow], shard: int, writes: Sequence[EncodedWrite]) -> None:
+    """Every head went from its expected version to the new one; ``writes`` come in team order.
+
+    Raises: HeadMoved when one of them had moved already.
+    """
+    cursor.execute(
+        "UPDATE account_head AS h SET version = n.version, chain_hash = n.chain_hash, state = n.state,"
+        " state_schema = %s, recorded_at = n.recorded_at, next_due_at = n.next_due_at"
+        " FROM unnest(%b::text[], %b::bigint[], %b::bigint[], %b::bytea[], %b::bytea[], %b::timestamptz[],"
+        " %b::timestamptz[]) AS n (team_id, expected, version, chain_hash, state, recorded_at, next_due_at)"
+        " WHERE h.shard = %s AND h.team_id = n.team_id AND h.version = n.expected",
+        (
+            STATE_SCHEMA,
+            [write.team_id for write in writes],
+            [write.expected_version for write in writes],
+            [write.version for write in writes],
+            [write.chain_hash for write in writes],
+            [write.state for write in writes],
+            [write.recorded_at for write in writes],
+            [write.next_due_at for write in writes],
+            shard,
+        ),
+    )
+    if cursor.rowcount != len(writes):
+        raise HeadMoved(f"{len(writes) - cursor.rowcount} of {len(writes)} heads of shard {shard} had moved")
+
+
+def draw_positions(cursor: Cursor[TupleRow], shard: int, count: int) -> int:
+    """The first of ``count`` positions that are ours; other writers of the shard wait until this transaction ends.
+
+    So the order of positions is the order of commits, and a rollback gives its positions back: no gap, ever.
+    """
+    cursor.execute(
+        "UPDATE shard_log SET position = position + %s WHERE shard = %s RETURNING position", (count, shard)
+    )
+    row = cursor.fetchone()
+    assert row is not None, f"shard {shard} has no log: was the database migrated?"
+    last: int = row[0]
+    return last - count + 1
+
+
+def copy_events(cursor: Cursor[TupleRow], shards: Iterable[tuple[int, Sequence[EncodedWrite]]]) -> None:
+    """The events of each (first position, writes) are in the log, in this order.
+
+    Raises: psycopg.errors.UniqueViolation when a version or a claim is taken.
+    """
+    buffer = [_COPY_HEADER]
+    for first, writes in shards:
+        rows = (row for write in writes for row in write.rows)
+        for position, row in enumerate(rows, first):
+            buffer.append(_nine_fields_and_position(9, 8, position))
+            buffer.append(row)
+    buffer.append(_COPY_END)
+    with cursor.copy(_COPY_EVENTS) as copy:
+        copy.write(b"".join(buffer))
+
+
+def copy_contexts(cursor: Cursor[TupleRow], contexts: Iterable[tuple[int, ContextRow]]) -> None:
+    """The erasable context of each (shard, usage record) is stored under its usage key."""
+    buffer = [_COPY_HEADER]
+    for shard, (team_id, usage_key, member, salt, context) in contexts:
+        buffer += (
+            _SIX_FIELDS,
+            _shard(4, shard),
+            _CLAIM_LENGTH,
+            bytes.fromhex(usage_key),
+            _text_field(team_id),
+            _NULL if member is None else _text_field(member),
+            _length(len(salt)),
+            salt,
+            _length(len(context)),
+            context,
+        )
+    if len(buffer) == 1:
+        return
+    buffer.append(_COPY_END)
+    with cursor.copy(_COPY_CONTEXTS) as copy:
+        copy.write(b"".join(buffer))
+
+
+def change_index(
+    cursor: Cursor[TupleRow], shard: int, changes: Iterable[tuple[str, Sequence[IndexChange]]]
+) -> None:
+    """The entries of each (team, changes) are as the last change of each key says."""
+    last = {(team_id, change.kind, change.key): change.entry for team_id, made in changes for change in made}
+    kept = [(*name, entry) for name, entry in sorted(last.items()) if entry is not None]
+    gone = [name for name, entry in sorted(last.items()) if entry is None]
+    if kept:
+        teams, kinds, keys, entries = zip(*kept, strict=True)
+        cursor.execute(
+            "INSERT INTO account_index (shard, team_id, kind, key, entry)"
+            " SELECT %s, * FROM unnest(%b::text[], %b::text[], %b::text[], %b::bytea[])"
+            " ON CONFLICT (shard, team_id, kind, key) DO UPDATE SET entry = EXCLUDED.entry",
+            (shard, list(teams), list(kinds), list(keys), list(entries)),
+        )
+    if gone:
+        teams, kinds, keys = zip(*gone, strict=True)
+        cursor.execute(
+            "DELETE FROM account_index AS i USING unnest(%b::text[], %b::text[], %b::text[]) AS g (team_id, kind, key)"
+            " WHERE i.shard = %s AND (i.team_id, i.kind, i.key) = (g.team_id, g.kind, g.key)",
+            (list(teams), list(kinds), list(keys), shard),
+        )
+
+
+def notify(cursor: Cursor[TupleRow], shard: int, last_position: int) -> None:
+    """Whoever listens to the shard hears of the new events at commit."""
+    cursor.execute("SELECT pg_notify(%s, %s)", (channel_of(shard), str(last_position)))
+
+
+def channel_of(shard: int) -> str:
+    """The channel on which new events of the shard are announced."""
+    return f"ledger_shard_{shard}"
+
+
+def append_one(cursor: Cursor[TupleRow], shard: int, write: AccountWrite) -> int:
+    """One account's events, head and index are written; returns the position of the first event.
+
+    Raises: HeadMoved; psycopg.errors.UniqueViolation when the account was opened, or a claim made, by another writer.
+    """
+    encoded = encode(shard, write)
+    if write.expected_version == 0:
+        open_head(cursor, shard, encoded)
+    else:
+        move_heads(cursor, shard, [encoded])
+    if write.index_changes:
+        change_index(cursor, shard, [(write.team_id, write.index_changes)])
+    if not encoded.rows:
+        return 0
+    first = draw_positions(cursor, shard, len(encoded.rows))
+    copy_events(cursor, [(first, [encoded])])
+    notify(cursor, shard, first + len(encoded.rows) - 1)
+    return first

@@ -1,0 +1,129 @@
+"""Reading accounts: the head as it stands, folded again from the events when its schema is not ours."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+from uuid import UUID
+
+from psycopg import Cursor
+from psycopg.rows import TupleRow
+
+from domain.account.applying import fold
+from domain.account.events import CreditsCharged, UsageWaived
+from domain.account.index import IndexKind, UsageOnFile
+from domain.account.state import STATE_SCHEMA, TeamAccount
+from infra.postgres.mapper import ACCOUNT_SHAPES, decode_account
+
+INDEX_PAGE_ROWS = 200
+
+
+_SELECT_HEADS = (
+    "SELECT team_id, account_id, version, chain_hash, state, state_schema FROM account_head"
+    " WHERE shard = %s AND team_id = ANY(%s) ORDER BY team_id"
+)
+_SELECT_AND_LOCK_HEADS = f"{_SELECT_HEADS} FOR UPDATE"
+
+
+class Head(NamedTuple):
+    """An account as of its newest version, with what the next event is chained to."""
+
+    account: TeamAccount
+    account_id: UUID
+    chain_hash: bytes
+
+
+def load_heads(
+    cursor: Cursor[TupleRow], shard: int, team_ids: Collection[str], *, lock: bool
+) -> dict[str, Head]:
+    """The heads of these teams of one shard; a team without an account is absent.
+
+    With ``lock`` the rows stay locked until the transaction ends, taken in team order.
+    """
+    cursor.execute(_SELECT_AND_LOCK_HEADS if lock else _SELECT_HEADS, (shard, list(team_ids)), binary=True)
+    return {row[0]: _head(cursor, shard, row) for row in cursor.fetchall()}
+
+
+def _head(cursor: Cursor[TupleRow], shard: int, row: TupleRow) -> Head:
+    team_id, account_id, version, chain_hash, state, state_schema = row
+    account = (
+        decode_account(state)
+        if state_schema == STATE_SCHEMA
+        else fold_again(cursor, shard, account_id, version)
+    )
+    assert account.team_id == team_id, f"the head of {team_id!r} holds the state of {account.team_id!r}"
+    assert account.version == version, f"the head of {team_id!r} says {version}, its state {account.version}"
+    return Head(account, account_id, chain_hash)
+
+
+def fold_again(cursor: Cursor[TupleRow], shard: int, account_id: UUID, version: int) -> TeamAccount:
+    """The account at a version, folded from all its events.
+
+    Raises: UnknownEventShape.
+    """
+    cursor.execute(
+        "SELECT topic, state FROM ledger_events"
+        " WHERE shard = %s AND originator_id = %s AND originator_version <= %s ORDER BY originator_version",
+        (shard, account_id, version),
+        binary=True,
+    )
+    account, _ = fold(None, (ACCOUNT_SHAPES.decode(topic, state) for topic, state in cursor.fetchall()))
+    assert account is not None, f"account {account_id} has a head and no events"
+    return account
+
+
+class StoredIndex:
+    """An account's index, read lazily in the transaction that decides."""
+
+    def __init__(self, cursor: Cursor[TupleRow], shard: int, team_id: str) -> None:
+        self._cursor = cursor
+        self._shard = shard
+        self._team_id = team_id
+
+    def usage(self, usage_key: str) -> UsageOnFile | None:
+        """The event that holds the claim."""
+        return load_claims(self._cursor, self._shard, [usage_key]).get(usage_key)
+
+    def entry(self, kind: IndexKind, key: str) -> bytes | None:
+        """The entry of the key."""
+        self._cursor.execute(
+            "SELECT entry FROM account_index WHERE shard = %s AND team_id = %s AND kind = %s AND key = %s",
+            (self._shard, self._team_id, kind, key),
+            binary=True,
+        )
+        row = self._cursor.fetchone()
+        return None if row is None else row[0]
+
+    def latest(self, kind: IndexKind) -> Iterator[tuple[str, bytes]]:
+        """The entries of a kind, greatest key first, read page by page."""
+        before: str | None = None
+        while True:
+            self._cursor.execute(
+                "SELECT key, entry FROM account_index"
+                " WHERE shard = %s AND team_id = %s AND kind = %s AND (%s::text IS NULL OR key < %s)"
+                " ORDER BY key DESC LIMIT %s",
+                (self._shard, self._team_id, kind, before, before, INDEX_PAGE_ROWS),
+                binary=True,
+            )
+            page = self._cursor.fetchall()
+            yield from ((key, entry) for key, entry in page)
+            if len(page) < INDEX_PAGE_ROWS:
+                return
+            before = page[-1][0]
+
+
+def load_claims(cursor: Cursor[TupleRow], shard: int, keys: Collection[str]) -> dict[str, UsageOnFile]:
+    """The usage claims of one shard that are in the log already, by usage key."""
+    cursor.execute(
+        "SELECT usage_key, originator_version, topic, state FROM ledger_events"
+        " WHERE shard = %s AND usage_key = ANY(%s::uuid[])",
+        (shard, list(keys)),
+        binary=True,
+    )
+    found: dict[str, UsageOnFile] = {}
+    for usage_key, version, topic, state in cursor.fetchall():
+        event = ACCOUNT_SHAPES.decode(topic, state)
+        # The column also holds the identities of due facts, which no usage record can have.
+        if isinstance(event, CreditsCharged | UsageWaived):
+            found[usage_key.hex] = UsageOnFile(version, event)
+    return found

@@ -1,0 +1,153 @@
+"""Sessions for commands: one transaction on one account, its head locked first, every wait bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+import psycopg
+from psycopg import Cursor, errors
+from psycopg.rows import TupleRow, tuple_row
+
+from domain.account.decision import Decision, account_id
+from domain.account.state import TeamAccount
+from domain.chain import GENESIS
+from domain.errors import Busy
+from domain.ledger import OutcomeUnknown
+from infra.postgres.appending import AccountWrite, HeadMoved, append_one, new_events
+from infra.postgres.heads import Head, StoredIndex, load_heads
+from infra.postgres.shards import ShardMap
+
+
+class PostgresLedgerStore:
+    """Opens sessions on the database that holds the team's shard."""
+
+    def __init__(self, shards: ShardMap) -> None:
+        self._shards = shards
+
+    @contextmanager
+    def session(self, team_id: str) -> Iterator[PostgresAccountSession]:
+        """A transaction on the team's account, committed when the block ends well.
+
+        Raises: Busy when nothing was written and a retry is safe; OutcomeUnknown when COMMIT was sent and not answered.
+        """
+        shard = self._shards.shard_of(team_id)
+        session: PostgresAccountSession | None = None
+        committing = False
+        try:
+            with self._shards.connection_for(shard) as connection, connection.transaction():
+                session = PostgresAccountSession(connection.cursor(row_factory=tuple_row), shard, team_id)
+                yield session
+                committing = session.saved
+        except HeadMoved as error:
+            raise Busy(str(error)) from error
+        except errors.UniqueViolation as error:
+            # Two openings of one account, or two uses of one key on it, met in spite of the locks: the retry will see.
+            raise Busy(
+                f"another writer was first on team {team_id!r}: {error.diag.constraint_name}"
+            ) from error
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            if committing and not isinstance(error, errors.QueryCanceled):
+                raise OutcomeUnknown(f"the answer to COMMIT for team {team_id!r} was lost") from error
+            raise Busy(f"the account of team {team_id!r} could not be reached in time: {error}") from error
+
+
+class PostgresAccountSession:
+    """One transaction on one account; its head row stays locked until the end."""
+
+    def __init__(self, cursor: Cursor[TupleRow], shard: int, team_id: str) -> None:
+        self._cursor = cursor
+        self._shard = shard
+        self._team_id = team_id
+        self._head = self._locked_head()
+        self.saved = False
+        self.account: TeamAccount | None = self._head.account if self._head else None
+        self.index = StoredIndex(cursor, shard, team_id)
+        # Read once the lock is ours, so that waiting for it does not make this decision older than the one before.
+        self.now = database_clock(cursor)
+
+    def _locked_head(self) -> Head | None:
+        head = load_heads(self._cursor, self._shard, [self._team_id], lock=True).get(self._team_id)
+        if head is None:
+            # No row to lock yet: whoever opens the account holds this lock instead, and the next one sees the row.
+            self._cursor.execute(
+                "SELECT pg_advisory_xact_lock(hashtextextended(%s, %s))", (self._team_id, self._shard)
+            )
+            head = load_heads(self._cursor, self._shard, [self._team_id], lock=True).get(self._team_id)
+        return head
+
+    def answer_on_file(self, principal: str, key: str) -> tuple[bytes, bytes] | None:
+        """Body digest and answer of the command that used the key, None for a new key."""
+        self._cursor.execute(
+            "SELECT body_digest, answer FROM idempotency"
+            " WHERE shard = %s AND team_id = %s AND principal = %s AND key = %s",
+            (self._shard, self._team_id, principal, key),
+            binary=True,
+        )
+        row = self._cursor.fetchone()
+        return None if row is None else (row[0], row[1])
+
+    def payment_on_file(self, reference: str) -> int | None:
+        """The version at which the payment reference bought credits, None when it did not."""
+        self._cursor.execute(
+            "SELECT version FROM payment_reference WHERE shard = %s AND team_id = %s AND reference = %s",
+            (self._shard, self._team_id, reference),
+        )
+        row = self._cursor.fetchone()
+        return None if row is None else int(row[0])
+
+    def save(
+        self,
+        account: TeamAccount,
+        decision: Decision,
+        expected_version: int,
+        *,
+        principal: str,
+        key: str,
+        body_digest: bytes,
+        answer: bytes,
+        payment_reference: str | None = None,
+    ) -> None:
+        """Events, head, index, answer and payment reference will be durable together when the session ends."""
+        assert not self.saved, "a session saves once"
+        found = self._head.account.version if self._head else 0
+        if found != expected_version:
+            raise HeadMoved(f"team {self._team_id!r} is at version {found}, decided on {expected_version}")
+        write = AccountWrite(
+            team_id=self._team_id,
+            account_id=self._head.account_id if self._head else account_id(self._team_id),
+            expected_version=expected_version,
+            previous_hash=self._head.chain_hash if self._head else GENESIS,
+            account=account,
+            events=new_events(decision.events),
+            index_changes=decision.index_changes,
+        )
+        self._keep_answer(account, principal, key, body_digest, answer, decision.at)
+        if payment_reference is not None:
+            self._cursor.execute(
+                "INSERT INTO payment_reference (shard, team_id, reference, version) VALUES (%s, %s, %s, %s)",
+                (self._shard, self._team_id, payment_reference, account.version),
+            )
+        # Last, because from here on every other writer of the shard waits for our commit.
+        if write.events:
+            append_one(self._cursor, self._shard, write)
+        self.saved = True
+
+    def _keep_answer(
+        self, account: TeamAccount, principal: str, key: str, body_digest: bytes, answer: bytes, at: datetime
+    ) -> None:
+        self._cursor.execute(
+            "INSERT INTO idempotency (shard, team_id, principal, key, body_digest, answer, version, recorded_at)"
+            " VALUES (%s, %s, %s, %s, %b, %b, %s, %s)",
+            (self._shard, self._team_id, principal, key, body_digest, answer, account.version, at),
+        )
+
+
+def database_clock(cursor: Cursor[TupleRow]) -> datetime:
+    """The instant on the database's clock, aware, UTC."""
+    cursor.execute("SELECT clock_timestamp()", binary=True)
+    row = cursor.fetchone()
+    assert row is not None
+    now: datetime = row[0]
+    return now

@@ -1,0 +1,184 @@
+"""Between events and stored rows: JSON bytes by msgspec, and a list of known topics instead of imports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+from eventsourcing.domain import DomainEventProtocol
+from eventsourcing.persistence import JSONTranscoder, Mapper, StoredEvent
+from typing_extensions import override
+
+from domain.account.applying import apply, opened
+from domain.account.events import (
+    ACCOUNT_EVENTS,
+    AccountEvent,
+    AccountOpened,
+    CreditsCharged,
+    CreditsExpired,
+    RecordedEvent,
+    UsageWaived,
+)
+from domain.account.state import STATE_SCHEMA, TeamAccount
+from domain.catalogue import CATALOGUE_EVENTS, CatalogueEvent
+from domain.errors import UnknownEventShape
+
+HEAD_TOPIC = f"TeamAccount.{STATE_SCHEMA}"
+"""The topic of a head read as a snapshot; no event has it."""
+
+E = TypeVar("E")
+
+encode_json = msgspec.json.Encoder().encode
+_decode_account = msgspec.json.Decoder(TeamAccount).decode
+
+
+class Shapes(Generic[E]):
+    """The event classes that a log may hold, by topic. A topic outside is refused; it never names code to import."""
+
+    def __init__(self, classes: Iterable[type[E]]) -> None:
+        self._decoders = {topic_of(each): msgspec.json.Decoder(each) for each in classes}
+
+    def decode(self, topic: str, state: bytes) -> E:
+        """The event that the stored bytes are.
+
+        Raises: UnknownEventShape for a topic that is not listed, or bytes that are not of its shape.
+        """
+        decoder = self._decoders.get(topic)
+        if decoder is None:
+            raise UnknownEventShape(
+                f"stored topic {topic[:80]!r} is not one this code knows: it is newer than the code, or was tampered with",
+                topic=topic[:80],
+            )
+        try:
+            return decoder.decode(state)
+        except msgspec.MsgspecError as error:
+            raise UnknownEventShape(f"a stored {topic} is not of its shape: {error}", topic=topic) from error
+
+    def check(self, event: E) -> str:
+        """The topic of an event that may be stored.
+
+        Raises: UnknownEventShape.
+        """
+        topic = topic_of(type(event))
+        if topic not in self._decoders:
+            raise UnknownEventShape(f"{type(event).__name__} is not an event of this log", topic=topic)
+        return topic
+
+
+def topic_of(event_class: type[object]) -> str:
+    """The stable topic that the class declares."""
+    topic = getattr(event_class, "TOPIC", "")
+    assert topic, f"{event_class.__name__} declares no TOPIC"
+    return str(topic)
+
+
+ACCOUNT_SHAPES = Shapes[AccountEvent](ACCOUNT_EVENTS)
+CATALOGUE_SHAPES = Shapes[CatalogueEvent](CATALOGUE_EVENTS)
+
+
+def claim_of(event: AccountEvent) -> str | None:
+    """The identity that the event claims for ever, as 32 hex digits: its usage, or its due fact."""
+    if isinstance(event, CreditsCharged | UsageWaived):
+        return event.charge_id
+    if isinstance(event, CreditsExpired):
+        return event.due_id
+    return None
+
+
+class AccountEventOnFile(RecordedEvent, frozen=True):
+    """An account's event at its place, in the form that the library's repository folds."""
+
+    originator_id: UUID
+
+    def mutate(self, account: TeamAccount | None) -> TeamAccount:
+        """The account after this event; the same apply as everywhere."""
+        if account is None:
+            assert isinstance(self.event, AccountOpened), "the first event opens the account"
+            return opened(self.event)
+        apply(account, self.event)
+        return account
+
+
+class AccountSnapshot(msgspec.Struct, frozen=True):
+    """A head read as the newest snapshot of its account."""
+
+    originator_id: UUID
+    originator_version: int
+    account: TeamAccount
+
+    def mutate(self, nothing: TeamAccount | None) -> TeamAccount:
+        """The account as the head holds it."""
+        assert nothing is None, "a snapshot comes first"
+        return self.account
+
+
+def decode_account(state: bytes) -> TeamAccount:
+    """The account that a head's stored bytes of the current schema are.
+
+    Raises: UnknownEventShape.
+    """
+    try:
+        return _decode_account(state)
+    except msgspec.MsgspecError as error:
+        raise UnknownEventShape(f"a stored head is not of schema {STATE_SCHEMA}: {error}") from error
+
+
+class AccountMapper(Mapper[UUID]):
+    """The library's mapper for accounts: no transcoder, no import by topic, heads as snapshots."""
+
+    def __init__(self) -> None:
+        super().__init__(JSONTranscoder())
+
+    @override
+    def to_stored_event(self, domain_event: DomainEventProtocol[UUID]) -> StoredEvent:
+        """The row of an event. Raises: UnknownEventShape."""
+        assert isinstance(domain_event, RecordedEvent), "accounts store RecordedEvent"
+        topic = ACCOUNT_SHAPES.check(domain_event.event)
+        return StoredEvent(
+            domain_event.originator_id,
+            domain_event.originator_version,
+            topic,
+            encode_json(domain_event.event),
+        )
+
+    @override
+    def to_domain_event(self, stored_event: StoredEvent) -> DomainEventProtocol[UUID]:
+        """The event of a row, or the snapshot of a head. Raises: UnknownEventShape."""
+        originator_id = stored_event.originator_id
+        assert isinstance(originator_id, UUID)
+        version, topic, state = stored_event.originator_version, stored_event.topic, stored_event.state
+        if topic == HEAD_TOPIC:
+            return AccountSnapshot(originator_id, version, decode_account(state))
+        return AccountEventOnFile(originator_id, version, ACCOUNT_SHAPES.decode(topic, state))
+
+
+class CatalogueEventOnFile(msgspec.Struct, frozen=True):
+    """An event of the catalogue at its place."""
+
+    originator_id: UUID
+    originator_version: int
+    event: CatalogueEvent
+
+
+class CatalogueMapper(Mapper[UUID]):
+    """The library's mapper for the catalogue: the same JSON and the same list of known topics as for accounts."""
+
+    def __init__(self) -> None:
+        super().__init__(JSONTranscoder())
+
+    @override
+    def to_stored_event(self, domain_event: DomainEventProtocol[UUID]) -> StoredEvent:
+        """The row of an event. Raises: UnknownEventShape."""
+        assert isinstance(domain_event, CatalogueEventOnFile), "the catalogue stores CatalogueEventOnFile"
+        topic = CATALOGUE_SHAPES.check(domain_event.event)
+        state = encode_json(domain_event.event)
+        return StoredEvent(domain_event.originator_id, domain_event.originator_version, topic, state)
+
+    @override
+    def to_domain_event(self, stored_event: StoredEvent) -> CatalogueEventOnFile:
+        """The event of a row. Raises: UnknownEventShape."""
+        assert isinstance(stored_event.originator_id, UUID)
+        event = CATALOGUE_SHAPES.decode(stored_event.topic, stored_event.state)
+        return CatalogueEventOnFile(stored_event.originator_id, stored_event.originator_version, event)
