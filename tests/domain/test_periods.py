@@ -56,6 +56,8 @@ def test_e14_anchor_31_turns_on_the_last_day_of_shorter_months(at: str, start: s
         ("Pacific/Apia", 30, "2012-01-15T00:00", "2011-12-30T10:00", "2012-01-29T10:00"),
         # Midnight of 8 September 2019 does not exist: clocks go from 24:00 to 01:00.
         ("America/Santiago", 8, "2019-09-20T00:00", "2019-09-08T04:00", "2019-10-08T03:00"),
+        # Midnight lies inside the jump from 23:30 to 00:30: the jump itself is the turn.
+        ("America/Toronto", 31, "1919-04-10T00:00", "1919-03-31T04:30", "1919-04-30T04:00"),
         # Midnight comes twice on 1 November 2015: the first one counts.
         ("America/Havana", 1, "2015-11-10T00:00", "2015-11-01T04:00", "2015-12-01T05:00"),
         # At 00:01 of 1 November 2009 clocks went back to 31 October: the period had turned, and stays turned.
