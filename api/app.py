@@ -1,0 +1,73 @@
+"""The application: its routes, its guard and its edge, put together from what it is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from api import problems
+from api.commands import command_routes
+from api.cursors import Cursors
+from api.edge import BODY_SECONDS_MAX, Edge
+from api.keys import KeyRing, KeyStore
+from api.openapi import document_of
+from api.operations import operation_routes
+from api.ports import AccountReads, CatalogueReads, Readiness, StatementReads
+from api.queries import MIN_VERSION_WAIT_SECONDS, Queries
+from api.reads import rate_card_routes, read_routes
+from domain.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Behind:
+    """What stands behind the API. ``pepper`` keys the digests of API keys and the signatures of cursors."""
+
+    ledger: Ledger
+    accounts: AccountReads
+    statements: StatementReads
+    catalogue: CatalogueReads
+    keys: KeyStore
+    readiness: Readiness
+    pepper: bytes
+
+    def queries(self, wait_seconds: float = MIN_VERSION_WAIT_SECONDS) -> Queries:
+        """The questions that may be asked of it."""
+        return Queries(self.accounts, self.statements, self.catalogue, Cursors(self.pepper), wait_seconds)
+
+
+def create_api(
+    behind: Behind,
+    *,
+    key_ring: KeyRing | None = None,
+    wait_seconds: float = MIN_VERSION_WAIT_SECONDS,
+    body_seconds_max: float = BODY_SECONDS_MAX,
+) -> ASGIApp:
+    """The API behind its edge. Nothing is open but liveness, readiness and the description of the API."""
+    return Edge(
+        routed(behind, key_ring=key_ring, wait_seconds=wait_seconds), body_seconds_max=body_seconds_max
+    )
+
+
+def routed(
+    behind: Behind, *, key_ring: KeyRing | None = None, wait_seconds: float = MIN_VERSION_WAIT_SECONDS
+) -> FastAPI:
+    """The routes without the edge."""
+    # Pages that need scripts from elsewhere are not served; the document is, by a route like every other.
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.keys = key_ring or KeyRing(behind.keys, behind.pepper)
+    queries = behind.queries(wait_seconds)
+
+    @cache
+    def document() -> dict[str, Any]:
+        return document_of(app)
+
+    app.include_router(command_routes(behind.ledger))
+    app.include_router(read_routes(queries))
+    app.include_router(rate_card_routes(queries))
+    app.include_router(operation_routes(behind.readiness, document))
+    problems.install(app)
+    return app

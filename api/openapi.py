@@ -1,0 +1,107 @@
+"""The OpenAPI 3.1 document: made from the routes, the role table and the table of errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api import roles
+from api.errors import STATUS, TYPE_PREFIX, code_of, every_error
+from api.problems import MEDIA_TYPE, Problem
+
+TITLE = "Coffer"
+VERSION = "1"
+_SUMMARY = (
+    "A credits ledger: every charge, grant, top-up and refund is one immutable event on one team's account."
+)
+_DESCRIPTION = """Amounts are credits as decimal strings with up to six places; times are RFC 3339 with
+their offset, answered in UTC.
+
+Every command carries an `Idempotency-Key`, which is its identity for ever: the same key and body give the same answer,
+another body is refused with 409, a refused command leaves no trace.
+
+Every read says the `version` of the account and the `position` of its shard that it is true at, and the instant it is
+computed for.
+"""
+_ERRORS_OF_EVERY_ROUTE = (413, 431, 500)
+_RESPONSES: dict[int, str] = {
+    400: "A header or a cursor is missing or wrong",
+    401: "No valid API key",
+    403: "The role may not do this",
+    404: "The team, charge, card or price does not exist",
+    405: "The path has no such method",
+    408: "The body did not arrive in time",
+    409: "A rule said no, or the identity is known with other content; nothing was changed",
+    413: "The body is too large",
+    415: "The body is compressed",
+    422: "The request cannot be read; `errors` names each field",
+    431: "Headers or path are too large",
+    500: "A bug; quote the request id",
+    503: "Try again",
+}
+
+
+def document_of(app: FastAPI) -> dict[str, Any]:
+    """The document, each operation with its problems, its roles and whether it needs a key."""
+    document = get_openapi(
+        title=TITLE,
+        version=VERSION,
+        summary=_SUMMARY,
+        description=_DESCRIPTION + _types_of_problem(),
+        routes=app.routes,
+        openapi_version="3.1.0",
+    )
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    problem_schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas |= problem_schema.pop("$defs", {})
+    schemas["Problem"] = problem_schema
+    components["securitySchemes"] = {
+        "api_key": {"type": "http", "scheme": "bearer", "bearerFormat": "cof_live_<id>_<secret><checksum>"}
+    }
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            _complete(operation, path, method)
+    return document
+
+
+def _complete(operation: dict[str, Any], path: str, method: str) -> None:
+    name = operation["operationId"]
+    operation["responses"].pop("422", None)
+    for status in sorted(_statuses(name, path, method)):
+        operation["responses"][str(status)] = {
+            "description": _RESPONSES[status],
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+    if not roles.is_open(name):
+        operation["security"] = [{"api_key": []}]
+        operation["x-roles"] = sorted(roles.MAY[name])
+
+
+def _statuses(name: str, path: str, method: str) -> set[int]:
+    statuses = {*_ERRORS_OF_EVERY_ROUTE, 422}
+    if method == "post":
+        statuses |= {408, 409, 415} | ({400} if name != "estimate_usage" else set())
+    if not roles.is_open(name):
+        statuses |= {401, 403}
+    if path.startswith("/v1/"):
+        statuses |= {503}
+    if "{" in path or name == "open_account":
+        statuses |= {404, 409}
+    if name in {"read_statement", "read_history"}:
+        statuses |= {400}
+    return statuses | ({503} if name == "readyz" else set())
+
+
+def _types_of_problem() -> str:
+    """Every cause of a problem that there is, as a table."""
+    lines = ["", "| type | status | when |", "|---|---|---|"]
+    classes = [*every_error(), *(each for each in STATUS if each not in set(every_error()))]
+    for each in sorted(classes, key=lambda error: (STATUS[error].status, code_of(error("")))):
+        meaning = (each.__doc__ or "").split("\n\n")[0].split(";")[0].replace("\n", " ").strip()
+        lines.append(f"| `{TYPE_PREFIX}{code_of(each(''))}` | {STATUS[each].status} | {meaning} |")
+    return "\n".join(lines) + "\n"

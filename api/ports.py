@@ -1,0 +1,102 @@
+"""What the API asks of the machines behind it; infra offers it over PostgreSQL, tests over plain dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from domain.account.events import AccountEvent
+from domain.account.index import IndexKind
+from domain.account.state import TeamAccount
+from domain.catalogue import Catalogue
+from projections.statement import StatementFilter, StatementPage
+
+
+class AccountOnFile(msgspec.Struct, frozen=True):
+    """An account as its head holds it, the position of its shard and the database's clock, all of one instant.
+
+    The account is the reader's own: it may be changed.
+    """
+
+    account: TeamAccount
+    position: int
+    now: datetime
+
+
+class StoredEvent(msgspec.Struct, frozen=True):
+    """One event as stored, at its place in the team's stream and the shard's log."""
+
+    version: int
+    position: int
+    topic: str
+    state: bytes
+    previous_hash: bytes
+    hash: bytes
+    event: AccountEvent
+
+
+class AccountReads(Protocol):
+    """Reads of one team's account and events. Raises: Busy when the database does not answer within its bounds."""
+
+    async def account(self, team_id: str) -> AccountOnFile | None:
+        """The account as its head holds it now."""
+        ...
+
+    async def events(
+        self,
+        team_id: str,
+        *,
+        after: int | None = None,
+        until: int | None = None,
+        limit: int,
+        newest_first: bool = False,
+    ) -> list[StoredEvent]:
+        """At most ``limit`` events beyond the version ``after`` in the direction asked for, none above ``until``."""
+        ...
+
+    async def usage(self, team_id: str, usage_key: str) -> StoredEvent | None:
+        """The event of this team that holds the claim of a usage record."""
+        ...
+
+    async def refunds(self, team_id: str, charge_id: str, after: int) -> list[StoredEvent]:
+        """Every refund event of a charge, in version order; ``after`` is the version of the charge."""
+        ...
+
+    async def entries(self, team_id: str, kind: IndexKind, keys: Collection[str]) -> dict[str, bytes]:
+        """The index entries of these keys; a key without one is absent."""
+        ...
+
+
+class StatementReads(Protocol):
+    """Reads of the statement; called in a thread."""
+
+    def page(
+        self,
+        team_id: str,
+        *,
+        asked: StatementFilter,
+        after: int | None,
+        limit: int,
+        newest_first: bool,
+    ) -> StatementPage:
+        """As ``projections.statement.StatementView`` says."""
+        ...
+
+
+class CatalogueReads(Protocol):
+    """Reads of the catalogue; called in a thread."""
+
+    def current(self) -> Catalogue:
+        """The catalogue as published by now; not to be changed."""
+        ...
+
+
+class Readiness(Protocol):
+    """Tells what is missing before requests can be answered; nothing, when all is there."""
+
+    async def missing(self) -> list[str]:
+        """What is missing, in words."""
+        ...

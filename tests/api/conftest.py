@@ -1,0 +1,95 @@
+"""The API over a ledger in memory, with a key for every role and a clock that a test sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from api.app import Behind, create_api
+from api.keys import KeyRing, StoredKey, key_text, new_key, secret_mac
+from api.roles import ROLES
+from domain.ledger import Ledger
+from tests.asgi import Http, serving
+from tests.builders import unit_card
+from tests.memory_store import MemoryLedger
+
+PEPPER = b"pepper of the tests, at least thirty-two bytes"
+
+
+@pytest.fixture
+def ledger() -> MemoryLedger:
+    """A ledger in memory on which one unit of image.generate costs one credit."""
+    memory = MemoryLedger()
+    memory.publish(unit_card())
+    return memory
+
+
+def behind(memory: MemoryLedger) -> Behind:
+    """Everything that the API needs, from the one object."""
+    return Behind(Ledger(memory), memory, memory, memory, memory, memory, PEPPER)
+
+
+def give_key(memory: MemoryLedger, role: str, name: str | None = None, **changes: Any) -> str:
+    """A live key of a role, as its owner would send it."""
+    parts = new_key()
+    memory.keys[parts.key_id] = StoredKey(
+        key_id=parts.key_id,
+        name=name or f"the {role}",
+        role=role,
+        secret_mac=secret_mac(PEPPER, parts.secret),
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        **changes,
+    )
+    return key_text(parts)
+
+
+class Caller:
+    """Sends requests with one key; every command gets a fresh idempotency key unless it is given one."""
+
+    def __init__(self, http: Http, key: str | None) -> None:
+        self.http = http
+        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._sent = 0
+
+    def get(self, path: str, **params: Any) -> Any:
+        """A read."""
+        return self.http.get(path, params=params, headers=self.headers)
+
+    def post(self, path: str, body: Any, key: str | None = None) -> Any:
+        """A command."""
+        self._sent += 1
+        return self.http.post(
+            path, json=body, headers={**self.headers, "Idempotency-Key": key or f"fresh-{self._sent}"}
+        )
+
+
+@pytest.fixture
+def http(ledger: MemoryLedger) -> Iterator[Http]:
+    """A client without a key."""
+    ring = KeyRing(ledger, PEPPER, now=lambda: ledger.now)
+    with serving(create_api(behind(ledger), key_ring=ring, wait_seconds=0.05)) as client:
+        yield client
+
+
+@pytest.fixture
+def operator(http: Http, ledger: MemoryLedger) -> Caller:
+    """A caller who may do everything."""
+    return Caller(http, give_key(ledger, "operator"))
+
+
+@pytest.fixture
+def callers(http: Http, ledger: MemoryLedger) -> dict[str, Caller]:
+    """A caller of every role, and one without a key under the name 'nobody'."""
+    return {role: Caller(http, give_key(ledger, role)) for role in ROLES} | {"nobody": Caller(http, None)}
+
+
+@pytest.fixture
+def acme(operator: Caller) -> Caller:
+    """A caller who may do everything, once team acme has an account with 100 credits."""
+    assert operator.post("/v1/accounts", {"team_id": "acme"}).status_code == 201
+    granted = operator.post("/v1/accounts/acme/grants", {"amount": "100", "reason": "a start"})
+    assert granted.status_code == 201, granted.text
+    return operator

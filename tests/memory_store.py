@@ -1,0 +1,227 @@
+"""A whole ledger in plain dicts behind the ports of the real one, with a clock that a test may set."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from threading import Lock
+
+import msgspec
+
+from api.keys import StoredKey
+from api.ports import AccountOnFile, StoredEvent
+from domain.account.charging import charge_usage
+from domain.account.decision import Decision, account_id, copy_of
+from domain.account.events import AccountEvent, Actor, ChargeRefunded, RecordedEvent
+from domain.account.index import AccountIndex, IndexKind, IndexOverlay
+from domain.account.state import TeamAccount
+from domain.catalogue import Catalogue, apply, publish_rate_card
+from domain.chain import GENESIS, event_hash
+from domain.shards import shard_of
+from domain.usage import UsageRecord
+from projections.statement import NOTHING, StatementFilter, StatementPage, StatementRows, Sums, rows_of
+
+SHARDS = 8
+TEST_ACTOR = Actor("test", "operator")
+STREAM = Actor("usage", "ingest")
+
+
+@dataclass
+class Team:
+    """All that is kept of one team."""
+
+    account: TeamAccount
+    index: IndexOverlay = field(default_factory=IndexOverlay)
+    events: list[StoredEvent] = field(default_factory=list)
+    answers: dict[tuple[str, str], tuple[bytes, bytes]] = field(default_factory=dict)
+    payments: dict[str, int] = field(default_factory=dict)
+    sums: Sums = NOTHING
+
+
+class MemoryLedger:
+    """The store of commands, and every read that the API needs, over the same dicts."""
+
+    def __init__(self, now: datetime = datetime(2026, 11, 1, 12, tzinfo=UTC)) -> None:
+        self.now = now
+        self.teams: dict[str, Team] = {}
+        self.positions: dict[int, int] = {}
+        self.keys: dict[str, StoredKey] = {}
+        self.catalogue = Catalogue()
+        self.statement = StatementRows()
+        self.gone: list[str] = []
+        self._lock = Lock()
+
+    # --- commands ---
+
+    @contextmanager
+    def session(self, team_id: str) -> Iterator[MemorySession]:
+        """One transaction at a time."""
+        with self._lock:
+            session = MemorySession(self, team_id)
+            yield session
+            if session.saved is not None:
+                self._commit(team_id, session.saved)
+
+    def _commit(self, team_id: str, saved: Saved) -> None:
+        self.write(team_id, saved.decision)
+        team = self.teams[team_id]
+        team.answers[saved.key] = saved.answer
+        if saved.payment_reference is not None:
+            team.payments[saved.payment_reference] = team.account.version
+
+    def use(self, record: UsageRecord) -> None:
+        """The record is charged or waived as the stream would."""
+        with self._lock:
+            team = self.teams[record.team_id]
+            decision = Decision(copy_of(team.account), self.now, STREAM, IndexOverlay(team.index))
+            charge_usage(decision, record, self.catalogue)
+            self.write(record.team_id, decision)
+
+    def publish(self, document: Mapping[str, object]) -> None:
+        """The rate card is published."""
+        for event in publish_rate_card(self.catalogue, document, self.now, TEST_ACTOR):
+            apply(self.catalogue, event)
+
+    def write(self, team_id: str, decision: Decision) -> None:
+        """Events, head and index of a decision stand, and are projected at once."""
+        shard = shard_of(team_id, SHARDS)
+        team = self.teams.get(team_id)
+        if team is None:
+            team = self.teams[team_id] = Team(decision.account)
+        for event in decision.events:
+            self._append(team, team_id, shard, event)
+        for change in decision.index_changes:
+            team.index.put(change)
+        team.index.usages.update(decision.index.usages)
+        team.account = decision.account
+
+    def _append(self, team: Team, team_id: str, shard: int, event: AccountEvent) -> None:
+        version = len(team.events) + 1
+        position = self.positions[shard] = self.positions.get(shard, 0) + 1
+        previous = team.events[-1].hash if team.events else GENESIS
+        state = msgspec.json.encode(event)
+        digest = event_hash(previous, account_id(team_id).bytes, version, event.TOPIC, state)
+        team.events.append(StoredEvent(version, position, event.TOPIC, state, previous, digest, event))
+        rows = rows_of(RecordedEvent(None, version, event), shard, team_id, team.sums)
+        if rows:
+            team.sums = Sums(rows[-1].settled_after_micros, rows[-1].debt_after_micros)
+        self.statement.write(shard, rows, position)
+
+    # --- reads ---
+
+    async def account(self, team_id: str) -> AccountOnFile | None:
+        """The head."""
+        team = self.teams.get(team_id)
+        if team is None:
+            return None
+        return AccountOnFile(copy_of(team.account), self.positions[shard_of(team_id, SHARDS)], self.now)
+
+    async def events(
+        self,
+        team_id: str,
+        *,
+        after: int | None = None,
+        until: int | None = None,
+        limit: int,
+        newest_first: bool = False,
+    ) -> list[StoredEvent]:
+        """A part of the stream."""
+        team = self.teams.get(team_id)
+        stored = list(team.events) if team else []
+        if newest_first:
+            stored.reverse()
+        return [
+            each
+            for each in stored
+            if (until is None or each.version <= until)
+            and (after is None or (each.version < after if newest_first else each.version > after))
+        ][:limit]
+
+    async def usage(self, team_id: str, usage_key: str) -> StoredEvent | None:
+        """The event with the claim."""
+        team = self.teams.get(team_id)
+        on_file = team.index.usage(usage_key) if team else None
+        return team.events[on_file.version - 1] if team and on_file else None
+
+    async def refunds(self, team_id: str, charge_id: str, after: int) -> list[StoredEvent]:
+        """The refunds of a charge."""
+        return [
+            each
+            for each in self.teams[team_id].events
+            if isinstance(each.event, ChargeRefunded)
+            and each.event.charge_id == charge_id
+            and each.version > after
+        ]
+
+    async def entries(self, team_id: str, kind: IndexKind, keys: Collection[str]) -> dict[str, bytes]:
+        """Index entries."""
+        index = self.teams[team_id].index
+        return {key: entry for key in keys if (entry := index.entry(kind, key)) is not None}
+
+    def page(
+        self, team_id: str, *, asked: StatementFilter, after: int | None, limit: int, newest_first: bool
+    ) -> StatementPage:
+        """A page of the statement, projected up to the shard's position."""
+        shown = self.statement.page(team_id, asked=asked, after=after, limit=limit, newest_first=newest_first)
+        return StatementPage(shown.rows, self.positions.get(shard_of(team_id, SHARDS), 0), shown.more)
+
+    def current(self) -> Catalogue:
+        """The catalogue."""
+        return self.catalogue
+
+    async def key(self, key_id: str) -> StoredKey | None:
+        """A stored key."""
+        return self.keys.get(key_id)
+
+    async def missing(self) -> list[str]:
+        """What a test declared gone."""
+        return self.gone
+
+
+class MemorySession:
+    """One transaction: nothing stands before its clean end."""
+
+    def __init__(self, ledger: MemoryLedger, team_id: str) -> None:
+        self._team = ledger.teams.get(team_id)
+        self.account: TeamAccount | None = self._team.account if self._team else None
+        self.now = ledger.now
+        # A layer of its own, so that a refusal leaves nothing in the one beneath.
+        self.index: AccountIndex = IndexOverlay(self._team.index if self._team else None)
+        self.saved: Saved | None = None
+
+    def answer_on_file(self, principal: str, key: str) -> tuple[bytes, bytes] | None:
+        """What the key was answered."""
+        return self._team.answers.get((principal, key)) if self._team else None
+
+    def payment_on_file(self, reference: str) -> int | None:
+        """The version that the reference bought."""
+        return self._team.payments.get(reference) if self._team else None
+
+    def save(
+        self,
+        account: TeamAccount,
+        decision: Decision,
+        expected_version: int,
+        *,
+        principal: str,
+        key: str,
+        body_digest: bytes,
+        answer: bytes,
+        payment_reference: str | None = None,
+    ) -> None:
+        """The decision will stand at the clean end."""
+        assert expected_version == (self.account.version if self.account else 0)
+        assert account is decision.account
+        self.saved = Saved(decision, (principal, key), (body_digest, answer), payment_reference)
+
+
+@dataclass
+class Saved:
+    """What a session will leave behind."""
+
+    decision: Decision
+    key: tuple[str, str]
+    answer: tuple[bytes, bytes]
+    payment_reference: str | None
