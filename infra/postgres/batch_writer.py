@@ -44,6 +44,7 @@ from infra.postgres.appending import (
     new_events,
     notify,
 )
+from infra.postgres.connections import NOT_REACHED
 from infra.postgres.heads import Head, StoredIndex, load_claims, load_heads
 from infra.postgres.ledger_store import database_clock
 from infra.postgres.shards import ShardMap
@@ -129,7 +130,7 @@ class PostgresBatchStore:
                 raise
             # A version or a claim was taken after we looked: decided again, the batch will see it.
             raise MovedHeads(str(error)) from error
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except NOT_REACHED as error:
             self._roll_back()
             raise Busy(f"the batch could not be written, nothing of it was: {error}") from error
         except BaseException:
@@ -193,7 +194,7 @@ class PostgresBatchStore:
             connection = self._connected()
             with connection.transaction():
                 return connection.execute(statement.encode(), parameters).fetchone()
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except NOT_REACHED as error:
             self._roll_back()
             raise Busy(f"the database could not be asked: {error}") from error
 
@@ -213,7 +214,7 @@ class PostgresBatchStore:
             return
         try:
             connection.rollback()
-        except (psycopg.OperationalError, psycopg.InterfaceError):
+        except NOT_REACHED:
             # Its end rolls it back as well.
             self.close()
 
@@ -222,7 +223,7 @@ class PostgresBatchStore:
     ) -> None:
         try:
             connection.commit()
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except NOT_REACHED as error:
             self.close()
             self._settle(transaction, error)
         else:
@@ -265,7 +266,7 @@ class PostgresBatchStore:
                         " AND part = %s FOR UPDATE",
                         self._place(advance.partition),
                     ).fetchone()
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            except NOT_REACHED as error:
                 self._roll_back()
                 if monotonic() > deadline:
                     raise OutcomeUnknown(
@@ -296,11 +297,6 @@ class PostgresBatchTransaction:
     @property
     def connection(self) -> psycopg.Connection[TupleRow]:
         """For what must stand or fall with the batch and is no part of it: a hole that was filled, a letter retried."""
-        return self._cursor.connection
-
-    @property
-    def connection(self) -> psycopg.Connection[TupleRow]:
-        """The connection of this transaction, for what must be committed together with the batch."""
         return self._cursor.connection
 
     def accounts(self, team_ids: Collection[str]) -> dict[str, TeamAccount]:

@@ -5,11 +5,21 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import psycopg
+from psycopg import errors
 from psycopg.rows import TupleRow, tuple_row
 
 from infra.settings import Settings
 
 CONNECT_TIMEOUT_SECONDS = 10
+
+NOT_REACHED = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    errors.IdleInTransactionSessionTimeout,
+    errors.TransactionTimeout,
+    errors.ReadOnlySqlTransaction,
+)
+"""What says that the server, or a lock on it, could not be had for now: nothing is wrong with the request."""
 
 
 class Timeouts(NamedTuple):

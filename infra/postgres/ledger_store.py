@@ -6,16 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-import psycopg
 from psycopg import Cursor, errors
 from psycopg.rows import TupleRow, tuple_row
 
 from domain.account.decision import Decision, account_id
+from domain.account.index import AccountIndex
 from domain.account.state import TeamAccount
 from domain.chain import GENESIS
 from domain.errors import Busy
 from domain.ledger import OutcomeUnknown
 from infra.postgres.appending import AccountWrite, HeadMoved, append_one, new_events
+from infra.postgres.connections import NOT_REACHED
 from infra.postgres.heads import Head, StoredIndex, load_heads
 from infra.postgres.shards import ShardMap
 
@@ -47,7 +48,7 @@ class PostgresLedgerStore:
             raise Busy(
                 f"another writer was first on team {team_id!r}: {error.diag.constraint_name}"
             ) from error
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except NOT_REACHED as error:
             if committing and not isinstance(error, errors.QueryCanceled):
                 raise OutcomeUnknown(f"the answer to COMMIT for team {team_id!r} was lost") from error
             raise Busy(f"the account of team {team_id!r} could not be reached in time: {error}") from error
@@ -63,7 +64,7 @@ class PostgresAccountSession:
         self._head = self._locked_head()
         self.saved = False
         self.account: TeamAccount | None = self._head.account if self._head else None
-        self.index = StoredIndex(cursor, shard, team_id)
+        self.index: AccountIndex = StoredIndex(cursor, shard, team_id)
         # Read once the lock is ours, so that waiting for it does not make this decision older than the one before.
         self.now = database_clock(cursor)
 

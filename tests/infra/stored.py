@@ -29,12 +29,12 @@ def execute(shards: ShardMap, command: Command, key: str | None = None) -> Answe
     return Ledger(PostgresLedgerStore(shards)).execute(command, CALLER, key or f"key-{next(_keys)}")
 
 
-def opened(shards: ShardMap, *teams: str, credits: int = 1_000) -> None:
+def opened(shards: ShardMap, *teams: str, granted: int = 1_000) -> None:
     """The teams have accounts with one grant each."""
     for team in teams:
         execute(shards, OpenAccount(team_id=team))
-        if credits:
-            execute(shards, GrantCredits(team_id=team, amount_micros=credits * 1_000_000))
+        if granted:
+            execute(shards, GrantCredits(team_id=team, amount_micros=granted * 1_000_000))
 
 
 def usage(team: str, record_id: str, units: int = 1, **changes: Any) -> UsageRecord:

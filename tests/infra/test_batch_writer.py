@@ -10,7 +10,7 @@ from consumers.batches import Fenced, MovedHeads
 from domain.ledger import GrantCredits
 from infra.postgres.batch_writer import PostgresBatchStore
 from infra.postgres.shards import ShardMap
-from tests.infra.stored import PARTITION, advance, charge, decided, execute, opened, rows, usage
+from tests.infra.stored import PARTITION, advance, charge, execute, opened, rows, usage
 
 
 @pytest.fixture
