@@ -151,12 +151,12 @@ class StatementModel:
         teams = self._teams.of(cursor, shard, (event.account_id for event in events))
         played, failed = _decoded(events)
         sums = _sums_before(cursor, shard, table, _waived_first(played), teams)
-        rows: list[StatementRow] = []
+        rows: list[tuple[object, ...]] = []
         for event, recorded in played:
             try:
                 team_id = teams[event.account_id]
                 before = sums.get(event.account_id, NOTHING)
-                rows += rows_of(recorded, shard, team_id, before)
+                rows += map(_stored, rows_of(recorded, shard, team_id, before))
                 sums[event.account_id] = sums_after(recorded.event, before)
             except Exception as error:
                 # Whatever it is, it is this event's: the projection halts here and says so, and the others go on.
@@ -264,6 +264,7 @@ class Projector:
         An event that cannot be taken halts the projection on this shard at its position; those before it are taken.
         Raises: Moved when another projector was quicker.
         """
+        assert connection.autocommit, "each batch is a transaction of its own"
         # What is lost in a crash of the server is lost together, rows and position, and taken again.
         with connection.transaction(), connection.cursor() as cursor:
             cursor.execute("SET LOCAL synchronous_commit = off")
@@ -403,6 +404,11 @@ class PostgresStatement:
             cursor.execute(query, [*values, limit + 1], binary=True)
             rows = [statement_row(row) for row in cursor.fetchall()]
         return StatementPage(rows[:limit], position[0] if position else 0, len(rows) > limit)
+
+
+def _stored(row: StatementRow) -> tuple[object, ...]:
+    """The row as its columns hold it."""
+    return (*row[:9], UUID(hex=row.charge_id) if row.charge_id else None, *row[10:])
 
 
 def statement_row(stored: TupleRow) -> StatementRow:

@@ -1,0 +1,294 @@
+"""The projector follows the log exactly: it resumes, never doubles, and one bad event stops one projection on one shard."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from threading import Thread
+
+import psycopg
+import pytest
+from psycopg import Cursor
+from psycopg.rows import TupleRow
+from typing_extensions import override
+
+from domain.account.applying import fold
+from infra.postgres.mapper import ACCOUNT_SHAPES
+from infra.postgres.read_models import (
+    CannotProject,
+    Moved,
+    PostgresStatement,
+    Projector,
+    StatementModel,
+    StoredEvent,
+    Target,
+)
+from infra.postgres.shards import ShardMap
+from infra.project import ProjectorLoop
+from projections.statement import PAGE_ROWS_MAX, StatementRow
+from tests.projections.ledgers import a_ledger, more_life, tamper
+from tests.projections.streams import rows_of_stream
+
+
+def folded_rows(shards: ShardMap, team_id: str) -> list[StatementRow]:
+    """The team's statement worked out from its stored events by the pure function."""
+    shard = shards.shard_of(team_id)
+    with shards.own_connection_for(shard) as connection:
+        stored = connection.execute(
+            "SELECT e.topic, e.state FROM ledger_events e JOIN account_head h"
+            " ON h.shard = e.shard AND h.account_id = e.originator_id"
+            " WHERE h.shard = %s AND h.team_id = %s ORDER BY e.originator_version",
+            (shard, team_id),
+        ).fetchall()
+    events = [ACCOUNT_SHAPES.decode(topic, state) for topic, state in stored]
+    account, _ = fold(None, events)
+    assert account is not None
+    return rows_of_stream(events, team_id, shard)
+
+
+def viewed_rows(shards: ShardMap, team_id: str) -> list[StatementRow]:
+    return PostgresStatement(shards).page(team_id, limit=PAGE_ROWS_MAX, newest_first=False).rows
+
+
+def one(connection: psycopg.Connection[TupleRow], query: str, *values: object) -> TupleRow:
+    row = connection.execute(query.encode(), values).fetchone()
+    assert row is not None
+    return row
+
+
+def test_i7_the_statement_equals_the_fold_of_the_events(shards: ShardMap) -> None:
+    teams = a_ledger(shards)
+
+    ProjectorLoop(shards).catch_up()
+
+    for team_id in teams:
+        assert viewed_rows(shards, team_id) == folded_rows(shards, team_id)
+        assert len(folded_rows(shards, team_id)) > 20
+
+
+@pytest.mark.parametrize("limit", [1, 3, 7])
+def test_batches_of_any_size_give_the_same_rows(shards: ShardMap, limit: int) -> None:
+    teams = a_ledger(shards, steps=25)
+    projector = Projector(StatementModel())
+
+    with shards.own_connection_for(0) as connection:
+        connection.autocommit = True
+        for shard in range(shards.count):
+            while projector.advance(connection, shard, limit=limit):
+                pass
+
+    for team_id in teams:
+        assert viewed_rows(shards, team_id) == folded_rows(shards, team_id)
+
+
+def test_a_projector_resumes_where_another_stopped(shards: ShardMap) -> None:
+    teams = a_ledger(shards, steps=15)
+    ProjectorLoop(shards).catch_up()
+    more_life(shards, teams, steps=10, seed=2)
+
+    taken = ProjectorLoop(shards).catch_up()
+
+    assert 0 < taken < sum(team.version for team in teams.values())
+    for team_id in teams:
+        assert viewed_rows(shards, team_id) == folded_rows(shards, team_id)
+
+
+def test_two_projectors_on_one_shard_do_not_double(shards: ShardMap) -> None:
+    teams = a_ledger(shards, teams=[f"team-{n}" for n in range(6)], steps=20)
+    failures: list[BaseException] = []
+
+    def follow() -> None:
+        projector = Projector(StatementModel())
+        try:
+            with shards.own_connection_for(0) as connection:
+                connection.autocommit = True
+                for _ in range(400):
+                    for shard in projector.behind(connection, range(shards.count)):
+                        try:
+                            projector.advance(connection, shard, limit=3)
+                        except Moved:
+                            continue
+        except BaseException as error:  # noqa: BLE001 - a thread's failure is the test's
+            failures.append(error)
+
+    threads = [Thread(target=follow) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert not failures
+    for team_id in teams:
+        assert viewed_rows(shards, team_id) == folded_rows(shards, team_id)
+
+
+def test_a_batch_that_was_overtaken_writes_nothing(shards: ShardMap) -> None:
+    (team,) = a_ledger(shards, teams=["acme"], steps=5).values()
+    shard = shards.shard_of("acme")
+
+    class Overtaken(StatementModel):
+        @override
+        def rows(
+            self, cursor: Cursor[TupleRow], shard: int, events: Sequence[StoredEvent], table: str
+        ) -> Sequence[tuple[object, ...]]:
+            ProjectorLoop(shards).catch_up()
+            return super().rows(cursor, shard, events, table)
+
+    with shards.own_connection_for(shard) as connection:
+        connection.autocommit = True
+        with pytest.raises(Moved):
+            Projector(Overtaken()).advance(connection, shard)
+
+    assert viewed_rows(shards, team.team_id) == folded_rows(shards, team.team_id)
+
+
+class Picky(StatementModel):
+    """A second projection that cannot take one version of one team."""
+
+    name = "picky"
+
+    def __init__(self, team_id: str, version: int) -> None:
+        super().__init__()
+        self._refused = team_id, version
+
+    @override
+    def rows(
+        self, cursor: Cursor[TupleRow], shard: int, events: Sequence[StoredEvent], table: str
+    ) -> Sequence[tuple[object, ...]]:
+        teams = self._teams.of(cursor, shard, [event.account_id for event in events])
+        for place, event in enumerate(events):
+            if (teams[event.account_id], event.version) == self._refused:
+                taken = super().rows(cursor, shard, events[:place], table)
+                raise CannotProject(event, taken, ValueError("cannot take this"))
+        return super().rows(cursor, shard, events, table)
+
+
+def test_j3_an_event_that_raises_halts_that_projection_there_and_the_others_go_on(
+    shards: ShardMap, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teams = a_ledger(shards, teams=["acme", "beta", "gamma", "delta"], steps=15)
+    bad = shards.shard_of("acme")
+    with shards.own_connection_for(0) as connection:
+        connection.execute("CREATE TABLE picky_entry (LIKE statement_entry INCLUDING ALL)")
+        connection.commit()
+    picky = Picky("acme", 9)
+    picky.table = "picky_entry"
+
+    ProjectorLoop(shards, [picky, StatementModel()]).catch_up()
+
+    with shards.own_connection_for(0) as connection:
+        position, halted_position, halted = one(
+            connection,
+            "SELECT position, halted_position, halted FROM tracking WHERE projection = 'picky' AND shard = %s",
+            bad,
+        )
+        (refused,) = one(
+            connection,
+            "SELECT position FROM ledger_events e JOIN account_head h"
+            " ON h.shard = e.shard AND h.account_id = e.originator_id"
+            " WHERE h.team_id = 'acme' AND originator_version = 9",
+        )
+        assert (position, halted_position) == (refused - 1, refused)
+        assert "version 9: ValueError: cannot take this" in halted
+        (others,) = one(
+            connection,
+            "SELECT count(*) FROM tracking WHERE projection = 'picky' AND halted IS NULL"
+            " AND position = (SELECT position FROM shard_log l WHERE l.shard = tracking.shard)",
+        )
+        assert others == len({shards.shard_of(team) for team in teams} - {bad})
+    for team_id in teams:
+        assert viewed_rows(shards, team_id) == folded_rows(shards, team_id)
+    assert "projection_halted" in capsys.readouterr().out
+
+
+def test_an_event_newer_than_the_code_halts_and_a_newer_program_goes_on(shards: ShardMap) -> None:
+    a_ledger(shards, teams=["acme"], steps=8)
+    shard = shards.shard_of("acme")
+    with shards.own_connection_for(shard) as connection:
+        (topic,) = one(connection, "SELECT topic FROM ledger_events WHERE originator_version = 6")
+    tamper(shards, shard, "UPDATE ledger_events SET topic = 'CreditsLent.1' WHERE originator_version = 6")
+
+    ProjectorLoop(shards).catch_up()
+
+    with shards.own_connection_for(shard) as connection:
+        (halted,) = one(connection, "SELECT halted FROM tracking WHERE shard = %s", shard)
+    assert "version 6: UnknownEventShape: stored topic 'CreditsLent.1'" in halted
+    assert viewed_rows(shards, "acme")[-1].version == 5
+
+    tamper(shards, shard, "UPDATE ledger_events SET topic = %s WHERE originator_version = 6", topic)
+    loop = ProjectorLoop(shards)
+    thread = Thread(target=loop.run)
+    thread.start()
+    until = time.monotonic() + 5.0
+    while time.monotonic() < until and viewed_rows(shards, "acme") != folded_rows(shards, "acme"):
+        time.sleep(0.05)
+    loop.stop()
+    thread.join(timeout=5)
+    assert viewed_rows(shards, "acme") == folded_rows(shards, "acme")
+
+
+def test_new_events_are_projected_within_two_seconds_and_the_loop_stops_cleanly(shards: ShardMap) -> None:
+    loop = ProjectorLoop(shards)
+    thread = Thread(target=loop.run)
+    thread.start()
+    try:
+        teams = a_ledger(shards, steps=10)
+        until = time.monotonic() + 2.0
+        while time.monotonic() < until and len(viewed_rows(shards, "gamma")) < len(
+            folded_rows(shards, "gamma")
+        ):
+            time.sleep(0.02)
+        for team_id in teams:
+            assert viewed_rows(shards, team_id) == folded_rows(shards, team_id)
+    finally:
+        loop.stop()
+        thread.join(timeout=5)
+    assert not thread.is_alive()
+
+
+def test_the_loop_outlives_a_connection_that_is_cut(shards: ShardMap) -> None:
+    loop = ProjectorLoop(shards, poll_seconds=0.2)
+    thread = Thread(target=loop.run)
+    thread.start()
+    try:
+        teams = a_ledger(shards, teams=["acme"], steps=5)
+        with shards.own_connection_for(0) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        more_life(shards, teams, steps=5, seed=9)
+        until = time.monotonic() + 5.0
+        while time.monotonic() < until and viewed_rows(shards, "acme") != folded_rows(shards, "acme"):
+            time.sleep(0.05)
+        assert viewed_rows(shards, "acme") == folded_rows(shards, "acme")
+    finally:
+        loop.stop()
+        thread.join(timeout=5)
+    assert not thread.is_alive()
+
+
+def test_a_log_said_to_be_longer_than_it_is_does_not_keep_the_loop_busy(shards: ShardMap) -> None:
+    a_ledger(shards, teams=["acme"], steps=5)
+    with shards.own_connection_for(0) as connection:
+        connection.execute("UPDATE shard_log SET position = position + 10")
+        connection.commit()
+
+    assert ProjectorLoop(shards).catch_up() > 0
+    assert ProjectorLoop(shards).catch_up() == 0
+
+
+def test_a_missing_position_halts_instead_of_being_passed_over(shards: ShardMap) -> None:
+    a_ledger(shards, teams=["acme"], steps=5)
+    shard = shards.shard_of("acme")
+    tamper(shards, shard, "DELETE FROM ledger_events WHERE position = 4 AND shard = %s", shard)
+
+    ProjectorLoop(shards).catch_up()
+
+    with shards.own_connection_for(shard) as connection:
+        (halted,) = one(connection, "SELECT halted FROM tracking WHERE shard = %s", shard)
+    assert "no position 4" in halted
+
+
+def test_a_target_of_its_own_leaves_the_live_rows_alone() -> None:
+    assert Projector(StatementModel()).target == Target("statement", "statement_entry")
