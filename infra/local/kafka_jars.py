@@ -1,5 +1,6 @@
 """The jars of Apache Kafka, exactly those whose SHA-256 sums are in `jgo.lock.toml`."""
 
+import fcntl
 import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +8,8 @@ from pathlib import Path
 
 from jgo.env import EnvironmentSpec, LockedDependency, LockFile
 from jgo.maven import MavenContext
+
+from infra.local.processes import LocalServerError
 
 HERE = Path(__file__).parent
 SPEC_PATH = HERE / "jgo.toml"
@@ -23,24 +26,40 @@ def locked_jars(cache: Path) -> list[Path]:
     """Every jar of the lock is in the cache and has the sum that the lock gives.
 
     Only what is missing is fetched, straight by coordinate: nothing is resolved at run time, so a new release of a
-    dependency cannot change the broker.
-
-    Raises: JarMismatch when a file differs from the lock; the file is removed, so the next start fetches it again.
+    dependency cannot change the broker. Processes that share a cache take turns.
+    Raises: JarMismatch when a file differs from the lock even when fetched anew; LocalServerError when it cannot be
+    fetched.
     """
+    cache.mkdir(parents=True, exist_ok=True)
     context = MavenContext(repo_cache=cache, timeout=DOWNLOAD_TIMEOUT_SECONDS)
     dependencies = LockFile.load(LOCK_PATH).dependencies
-    with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
+    with (cache / ".lock").open("w") as turn, ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
+        fcntl.flock(turn, fcntl.LOCK_EX)
         return list(pool.map(lambda dependency: _locked_jar(context, dependency), dependencies))
 
 
 def _locked_jar(context: MavenContext, dependency: LockedDependency) -> Path:
-    component = context.project(dependency.groupId, dependency.artifactId).at_version(dependency.version)
-    jar = component.artifact(dependency.classifier or "", dependency.packaging).resolve()
+    jar = _fetched(context, dependency)
+    if _sha256(jar) != dependency.sha256:
+        # A download that was cut short looks like this: once more, then it is another file than the one locked.
+        jar.unlink()
+        jar = _fetched(context, dependency)
     actual = _sha256(jar)
     if actual != dependency.sha256:
         jar.unlink()
         raise JarMismatch(f"{jar.name} has SHA-256 {actual}, but {LOCK_PATH.name} says {dependency.sha256}")
     return jar
+
+
+def _fetched(context: MavenContext, dependency: LockedDependency) -> Path:
+    component = context.project(dependency.groupId, dependency.artifactId).at_version(dependency.version)
+    try:
+        return component.artifact(dependency.classifier or "", dependency.packaging).resolve()
+    except (OSError, RuntimeError) as problem:
+        raise LocalServerError(
+            f"{dependency.artifactId}-{dependency.version} is not in {context.repo_cache} and could not be fetched."
+            f" The local Kafka needs the network once: {problem}"
+        ) from problem
 
 
 def _sha256(path: Path) -> str:

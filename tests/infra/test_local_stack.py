@@ -166,23 +166,47 @@ def test_a_java_that_does_not_run_counts_as_none(tmp_path: Path) -> None:
     assert java_version(tmp_path / "java") == 0
 
 
-def test_a_jar_that_is_not_the_locked_one_is_refused_and_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def one_jar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A lock of one jar, and that jar alone in the cache `tmp_path / "cache"`."""
+    head, *parts = kafka_jars.LOCK_PATH.read_text().split("[[dependencies]]")
+    slf4j = next(part for part in parts if 'artifactId = "slf4j-simple"' in part)
     lock = tmp_path / "jgo.lock.toml"
-    lines = kafka_jars.LOCK_PATH.read_text().split("[[dependencies]]")
-    slf4j = next(part for part in lines if 'artifactId = "slf4j-simple"' in part)
-    lock.write_text(lines[0] + "[[dependencies]]" + slf4j)
+    lock.write_text(f"{head}[[dependencies]]{slf4j}")
     monkeypatch.setattr(kafka_jars, "LOCK_PATH", lock)
     (jar,) = locked_jars(CACHE / "maven")
     copy = tmp_path / "cache" / jar.relative_to(CACHE / "maven")
     shutil.copytree(jar.parent, copy.parent)
-    copy.write_bytes(jar.read_bytes() + b"tampered")
+    return copy
+
+
+def test_a_jar_that_was_cut_short_is_fetched_again(one_jar: Path, tmp_path: Path) -> None:
+    whole = one_jar.read_bytes()
+    one_jar.write_bytes(whole[:1_000])
+
+    assert locked_jars(tmp_path / "cache") == [one_jar]
+
+    assert one_jar.read_bytes() == whole
+
+
+def test_a_jar_that_is_not_the_locked_one_is_refused_and_removed(one_jar: Path, tmp_path: Path) -> None:
+    lock = kafka_jars.LOCK_PATH.read_text()
+    kafka_jars.LOCK_PATH.write_text(lock.replace('sha256 = "', 'sha256 = "0'))
 
     with pytest.raises(JarMismatch, match=r"slf4j-simple.*SHA-256"):
         locked_jars(tmp_path / "cache")
 
-    assert not copy.exists()
+    assert not one_jar.exists()
+
+
+def test_a_jar_that_cannot_be_fetched_says_what_is_needed(
+    one_jar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    shutil.rmtree(one_jar.parent)
+
+    with pytest.raises(LocalServerError, match=r"slf4j-simple.*needs the network once"):
+        locked_jars(tmp_path / "cache")
 
 
 def test_the_lock_pins_every_jar_and_names_no_host() -> None:
