@@ -79,12 +79,14 @@ class KafkaSource:
         group_id: str | None,
         fixed: Collection[PartitionKey] | None = None,
         limits: ReadLimits | None = None,
+        session_timeout_milliseconds: int | None = None,
     ) -> None:
         self._bootstrap = bootstrap
         self._topics = {key.topic: key for key in known}
         self._group_id = group_id
         self._fixed = fixed
         self._limits = limits or ReadLimits()
+        self._session_timeout = session_timeout_milliseconds
         self._expected: dict[TopicPartition, int] = {}
         self._halted: set[TopicPartition] = set()
         self._flags = _Flags()
@@ -204,14 +206,19 @@ class KafkaSource:
         return self._consumer
 
     def _configuration(self) -> dict[str, object]:
-        return reader_configuration(self._bootstrap) | {
-            "group_id": self._group_id if self._fixed is None else None,
-            "client_id": "coffer-usage",
-            "max_poll_records": self._limits.records,
-            "fetch_max_bytes": self._limits.bytes,
-            "fetch_min_bytes": FETCH_MIN_BYTES,
-            "fetch_max_wait_ms": self._limits.wait_milliseconds,
-        }
+        session = {} if self._session_timeout is None else {"session_timeout_ms": self._session_timeout}
+        return (
+            reader_configuration(self._bootstrap)
+            | session
+            | {
+                "group_id": self._group_id if self._fixed is None else None,
+                "client_id": "coffer-usage",
+                "max_poll_records": self._limits.records,
+                "fetch_max_bytes": self._limits.bytes,
+                "fetch_min_bytes": FETCH_MIN_BYTES,
+                "fetch_max_wait_ms": self._limits.wait_milliseconds,
+            }
+        )
 
     def _key(self, partition: TopicPartition) -> PartitionKey:
         return self._topics[partition.topic]._replace(partition=partition.partition)
