@@ -1,0 +1,134 @@
+"""The ledger is ready for a stream: card published, source registered, teams opened and given what they start with."""
+
+from __future__ import annotations
+
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+from psycopg.rows import tuple_row
+
+from domain.account.decision import Decision
+from domain.account.events import CostBasis
+from domain.account.funding import grant_credits, top_up_credits
+from domain.account.opening import open_account
+from domain.actors import Actor
+from domain.amounts import MICROS_PER_CREDIT
+from domain.catalogue import Catalogue, apply, publish_rate_card, register_source
+from domain.ledger import Answer
+from infra.local.streams import CARD_ID, Member, StartingCredits, UsageStream, starting_credits
+from infra.postgres.application import CatalogueApplication
+from infra.postgres.ledger_store import PostgresAccountSession
+from infra.postgres.shards import ShardMap
+
+DEMO_CARD = Path(__file__).parent / "catalogue" / "demo.toml"
+LOCAL_STACK = Actor("local-stack", "operator")
+PRICE_MINOR_PER_CREDIT = 2
+CURRENCY = "EUR"
+THREADS = 2
+TEAMS_TOGETHER = 100
+
+
+def publish_demo(shards: ShardMap, stream: UsageStream) -> Catalogue:
+    """The demo card is published and a historic source registered; what stands already stays as it is."""
+    document = tomllib.loads(DEMO_CARD.read_text())
+    with CatalogueApplication(shards) as application:
+        catalogue = application.catalogue()
+        now = datetime.now(UTC)
+        events = list(publish_rate_card(catalogue, document, now, LOCAL_STACK, "the demo card"))
+        if stream.is_historic:
+            events += register_source(catalogue, stream.source, True, now, LOCAL_STACK, "a trace")
+        if events:
+            application.record(catalogue, events)
+        for event in events:
+            apply(catalogue, event)
+        return catalogue
+
+
+def open_teams(shards: ShardMap, stream: UsageStream, catalogue: Catalogue) -> int:
+    """Every team of the stream has an account and its starting credits, once for ever; returns how many were opened now.
+
+    A team gets all of it in one decision under one idempotency key made of the stream's source, so an interrupted start
+    goes on where it stopped and a second one changes nothing.
+    """
+    key = f"start-{sha256(stream.source.encode()).hexdigest()[:16]}"
+    started = _started(shards, key)
+    by_shard: dict[int, list[Member]] = {}
+    for member in sorted(stream.members()):
+        if member.team_id not in started:
+            by_shard.setdefault(shards.shard_of(member.team_id), []).append(member)
+    starts = starting_credits(stream, catalogue) if by_shard else {}
+
+    def open_shard(shard: int) -> int:
+        members = by_shard[shard]
+        chunks = (members[at : at + TEAMS_TOGETHER] for at in range(0, len(members), TEAMS_TOGETHER))
+        return sum(_open_together(shards, shard, chunk, starts, key) for chunk in chunks)
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        return sum(threads.map(open_shard, by_shard))
+
+
+def _started(shards: ShardMap, key: str) -> set[str]:
+    """The teams that got their start under this key before."""
+    started: set[str] = set()
+    for shard in range(shards.count):
+        with shards.connection_for(shard) as connection, connection.cursor(row_factory=tuple_row) as cursor:
+            cursor.execute(
+                "SELECT team_id FROM idempotency WHERE shard = %s AND principal = %s AND key = %s",
+                (shard, LOCAL_STACK.id, key),
+            )
+            started.update(str(team_id) for (team_id,) in cursor)
+    return started
+
+
+def _open_together(
+    shards: ShardMap, shard: int, members: list[Member], starts: dict[str, StartingCredits], key: str
+) -> int:
+    """One transaction for many teams: waiting for the disk once, not thousands of times."""
+    with shards.connection_for(shard) as connection, connection.transaction():
+        cursor = connection.cursor(row_factory=tuple_row)
+        # All heads are locked before the first event is written: the order in which every writer takes its locks.
+        sessions = [PostgresAccountSession(cursor, shard, member.team_id) for member in members]
+        opened = 0
+        for member, session in zip(members, sessions, strict=True):
+            opened += session.account is None
+            if session.answer_on_file(LOCAL_STACK.id, key) is None:
+                _start(session, member, starts[member.team_id], key)
+        return opened
+
+
+def _start(session: PostgresAccountSession, member: Member, start: StartingCredits, key: str) -> None:
+    before = session.account.version if session.account else 0
+    decision = Decision(session.account, session.now, LOCAL_STACK, session.index, reason="welcome")
+    if not decision.is_open:
+        open_account(decision, member.team_id, member.zone, member.anchor_day, CARD_ID)
+    grant_credits(decision, start.granted_micros)
+    if start.bought_micros:
+        price_minor = start.bought_micros // MICROS_PER_CREDIT * PRICE_MINOR_PER_CREDIT
+        top_up_credits(
+            decision,
+            start.bought_micros,
+            payment_reference=key,
+            cost_basis=CostBasis(price_minor, CURRENCY),
+        )
+    account = decision.account
+    answer = Answer(
+        team_id=member.team_id,
+        version=account.version,
+        recorded_at=account.recorded_at,
+        settled_micros=account.settled_micros,
+        debt_micros=account.debt_micros,
+    )
+    session.save(
+        account,
+        decision,
+        before,
+        principal=LOCAL_STACK.id,
+        key=key,
+        body_digest=sha256(msgspec.json.encode((member, start))).digest(),
+        answer=msgspec.json.encode(answer),
+        payment_reference=key if start.bought_micros else None,
+    )

@@ -1,0 +1,72 @@
+"""What to try once the ledger is up: real commands with ids of this very ledger, ready to be pasted."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from psycopg.rows import tuple_row
+
+from domain.amounts import format_credits
+from infra.postgres.shards import ShardMap
+
+
+class Example(NamedTuple):
+    """A charge worth looking at, and its team."""
+
+    team_id: str
+    charge_id: str
+    amount_micros: int
+
+
+def what_to_try(shards: ShardMap, api_address: str, api_key: str) -> str:
+    """Lines to paste, with a team that was charged; without any charge yet, only where the API is."""
+    lines = [f"The API serves at {api_address} (its description: {api_address}/openapi.json).", ""]
+    lines += ["  export COFFER_API=" + api_address, "  export COFFER_API_KEY=" + api_key, ""]
+    example = find_example(shards)
+    if example is not None:
+        lines += _examples(example)
+    lines += ["", "Ctrl-C stops everything; the data stay for the next `make run`."]
+    return "\n".join(lines)
+
+
+def find_example(shards: ShardMap) -> Example | None:
+    """A charge of the team that was charged most; None when nothing was charged."""
+    best: Example | None = None
+    most = 0
+    for shard in range(shards.count):
+        with shards.connection_for(shard) as connection, connection.cursor(row_factory=tuple_row) as cursor:
+            cursor.execute(
+                "SELECT team_id, sum(amount_micros)::bigint, (array_agg(charge_id::text ORDER BY version DESC))[1],"
+                " (array_agg(amount_micros ORDER BY version DESC))[1] FROM statement_entry"
+                " WHERE shard = %s AND kind = 'CreditsCharged' AND amount_micros > 0"
+                " GROUP BY team_id ORDER BY 2 DESC LIMIT 1",
+                (shard,),
+            )
+            row = cursor.fetchone()
+            if row is not None and row[1] > most:
+                most, best = row[1], Example(row[0], row[2].replace("-", ""), row[3])
+    return best
+
+
+def _examples(example: Example) -> list[str]:
+    team, charge = example.team_id, example.charge_id
+    amount = format_credits(example.amount_micros)
+    tries = [
+        ("the balance of the busiest team", f"coffer balance {team}"),
+        ("its last entries", f"coffer statement {team} --limit 5"),
+        (f"why one charge cost {amount} credits", f"coffer explain {team} {charge}"),
+        (
+            "a price before it is spent",
+            f"coffer estimate {team} image.generate --meter images=4 --meter steps=30",
+        ),
+        ("give that charge back", f"coffer refund {team} {charge} --reason 'a gift'"),
+        ("prove that everything agrees", "coffer verify"),
+        (
+            "the same over HTTP",
+            f'curl -H "Authorization: Bearer $COFFER_API_KEY" $COFFER_API/v1/accounts/{team}/balance',
+        ),
+    ]
+    lines = ["What to try (with .venv/bin in the path, in another terminal):", ""]
+    for what, command in tries:
+        lines += [f"  # {what}", f"  {command}"]
+    return lines

@@ -1,0 +1,280 @@
+"""The whole ledger on one machine: servers, workers, projector and API, fed with a day of usage, until told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+from domain.catalogue import Catalogue
+from infra.kafka.broker import describe_partitions
+from infra.local.children import Children
+from infra.local.demo_day import RECORDS_DEFAULT, DemoDay
+from infra.local.demo_key import kept_api_key
+from infra.local.opening import open_teams, publish_demo
+from infra.local.processes import Claim, LocalServerError, free_port, is_free
+from infra.local.producing import end_offsets, produce
+from infra.local.progress import Progress
+from infra.local.run_report import (
+    RunResult,
+    Span,
+    Spans,
+    as_table,
+    events_to_project,
+    halted_partitions,
+    run_result,
+    settled_records,
+)
+from infra.local.servers import Servers
+from infra.local.streams import DemoDayStream, TraceStream, UsageStream, kept_day_start
+from infra.local.trying import what_to_try
+from infra.postgres.migrations import migrate
+from infra.postgres.shards import ShardMap
+from infra.settings import REPOSITORY, Settings, key_pepper
+from infra.topics import USAGE
+
+SEED_DEFAULT = 7
+STALL_SECONDS_MAX = 300.0
+LOOK_SECONDS = 0.1
+
+
+class Run(NamedTuple):
+    """What was asked for: a trace or else the demo day of that seed and size, and whether to end when it is drained."""
+
+    trace: Path | None = None
+    seed: int = SEED_DEFAULT
+    records: int = RECORDS_DEFAULT
+    once: bool = False
+    result: Path = REPOSITORY / "out" / "run.json"
+
+
+class Interrupted(BaseException):
+    """Somebody asked us to stop: Ctrl-C or SIGTERM."""
+
+
+def run_up(run: Run, settings: Settings) -> int:
+    """The stream is in the ledger; returns the exit code once everything that was started is stopped again.
+
+    Raises: LocalServerError, TraceError, FileNotFoundError, NotDelivered, with nothing left running.
+    """
+    stack = _Stack(run, settings)
+    with _interruptible():
+        try:
+            with stack.all_stopped_at_the_end():
+                stack.stream_once()
+                if not run.once:
+                    stack.stay_up()
+        except Interrupted:
+            stack.progress.say("stopped; data are kept, `make run` goes on from here")
+            return 130 if run.once else 0
+    return 0
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """The first SIGINT or SIGTERM raises Interrupted; later ones wait for the orderly end."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        for each in signals:
+            signal.signal(each, signal.SIG_IGN)
+        raise Interrupted
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(each, stop) for each in signals]
+    try:
+        yield
+    finally:
+        for each, handler in zip(signals, before, strict=True):
+            signal.signal(each, handler)
+
+
+class _Stack:
+    """Everything of one run."""
+
+    def __init__(self, run: Run, settings: Settings) -> None:
+        self.progress = Progress()
+        self._run = run
+        self._settings = settings
+        self._state = settings.state_directory.absolute()
+        self._servers = Servers(settings)
+        self._children: Children | None = None
+        self._shards: ShardMap | None = None
+        self._api_address = ""
+        self._api_key = ""
+
+    @contextmanager
+    def all_stopped_at_the_end(self) -> Iterator[None]:
+        """Whatever was started by then is stopped, in the reverse order: readers before what they read."""
+        claim = Claim(self._state / "up")
+        with ExitStack() as stops:
+            claim.take()
+            stops.callback(claim.release)
+            stops.callback(self._servers.stop)
+            stops.callback(self._close_shards)
+            stops.callback(self._stop_children)
+            try:
+                yield
+            except KeyboardInterrupt as interrupt:  # pragma: no cover - only where the handler is not ours
+                raise Interrupted from interrupt
+
+    def stream_once(self) -> None:
+        """The stream is produced, settled and projected; its result is printed and written."""
+        began = time.monotonic()
+        stream = self._stream()
+        self.progress.say(f"streaming {stream.title}")
+        bootstrap = self._start(stream)
+        result = self._send(stream, bootstrap)
+        result.write(self._run.result)
+        print(f"\n{as_table(result)}\n")
+        self.progress.say(
+            f"in all {time.monotonic() - began:.1f} s; the result is in {_short(self._run.result)}"
+        )
+
+    def stay_up(self) -> None:
+        """The ledger serves until somebody asks it to stop."""
+        assert self._shards is not None
+        self._wait(self._api_answers, lambda: "starting the API")
+        print(what_to_try(self._shards, self._api_address, self._api_key), flush=True)
+        while True:
+            self._look()
+            time.sleep(0.5)
+
+    # --- starting ---
+
+    def _stream(self) -> UsageStream:
+        if self._run.trace is not None:
+            return TraceStream(self._run.trace)
+        start = kept_day_start(self._state, self._run.seed, self._run.records, datetime.now(UTC))
+        return DemoDayStream(DemoDay(self._run.seed, start, self._run.records))
+
+    def _start(self, stream: UsageStream) -> str:
+        with self._step("PostgreSQL"):
+            database_url = self._servers.start_database()
+            migrate(database_url, self._settings.shards)
+        self._shards = shards = ShardMap.of(self._settings, database_url, "coffer-up")
+        catalogue = publish_demo(shards, stream)
+        self._api_key = kept_api_key(shards, key_pepper(self._settings), self._state)
+        # Kafka takes some seconds to start; the teams are opened meanwhile.
+        with ThreadPoolExecutor(1) as beside:
+            opening = beside.submit(self._open_teams, shards, stream, catalogue)
+            with self._step("Kafka"):
+                bootstrap = self._servers.start_kafka()
+            opened = opening.result()
+        self.progress.say(f"  {len(stream.members()):,} teams, {opened:,} of them opened now")
+        self._start_children(database_url, bootstrap)
+        return bootstrap
+
+    @staticmethod
+    def _open_teams(shards: ShardMap, stream: UsageStream, catalogue: Catalogue) -> int:
+        return open_teams(shards, stream, catalogue)
+
+    def _start_children(self, database_url: str, bootstrap: str) -> None:
+        port = self._settings.api_port
+        port = port if port and is_free(port) else free_port()
+        self._api_address = f"http://{self._settings.api_host}:{port}"
+        environment = os.environ | {
+            "COFFER_DATABASE_URL": database_url,
+            "COFFER_KAFKA_BOOTSTRAP": bootstrap,
+            "COFFER_STATE_DIRECTORY": str(self._state),
+            "COFFER_SHARDS": str(self._settings.shards),
+            "COFFER_API_PORT": str(port),
+        }
+        self._children = children = Children(REPOSITORY, self._state / "logs", environment)
+        children.start("consume", "consume", "--alone")
+        children.start("project", "project")
+        if not self._run.once:
+            children.start("serve", "serve")
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        self.progress.show(f"  {name} ...")
+        yield
+        self.progress.say(f"  {name} is up ({time.monotonic() - began:.1f} s)")
+
+    # --- streaming ---
+
+    def _send(self, stream: UsageStream, bootstrap: str) -> RunResult:
+        shards = self._shards
+        assert shards is not None
+        partitions = describe_partitions(bootstrap, [USAGE])
+        before = end_offsets(bootstrap, partitions)
+        # What an interrupted run left is settled first, so that what follows is counted alone.
+        self._settle({each: Span(0, end) for each, end in before.items()}, "settling what was there")
+        began = time.monotonic()
+        produce(bootstrap, USAGE, stream, lambda sent: self._look_producing(sent, len(stream)))
+        spans = {each: Span(before[each], end) for each, end in end_offsets(bootstrap, partitions).items()}
+        self._settle(spans, "settled")
+        self._wait(lambda: not events_to_project(shards), lambda: "the statement catches up")
+        return run_result(shards, spans, time.monotonic() - began)
+
+    def _settle(self, spans: Spans, what: str) -> None:
+        shards = self._shards
+        assert shards is not None
+        total = sum(span.end - span.first for span in spans.values())
+        done = 0
+
+        def is_settled() -> bool:
+            nonlocal done
+            done = settled_records(shards, spans)
+            return done >= total
+
+        self._wait(is_settled, lambda: f"  {what}: {done:,} of {total:,} records", lambda: done)
+
+    def _look_producing(self, sent: int, total: int) -> None:
+        self._look()
+        if self.progress.is_due():
+            self.progress.show(f"  sent: {sent:,} of {total:,} records")
+
+    def _wait(
+        self, ready: Callable[[], bool], text: Callable[[], str], mark: Callable[[], int] = lambda: 0
+    ) -> None:
+        """Comes back when ``ready``; children and servers are looked after meanwhile.
+
+        Raises: LocalServerError when ``mark`` does not move for minutes, or a partition is halted.
+        """
+        assert self._shards is not None
+        last, moved_at = mark(), time.monotonic()
+        while not ready():
+            self._look()
+            if mark() != last:
+                last, moved_at = mark(), time.monotonic()
+            if time.monotonic() - moved_at > STALL_SECONDS_MAX:
+                raise LocalServerError(
+                    f"no progress for {STALL_SECONDS_MAX:.0f} s; see {self._state / 'logs'}"
+                )
+            if self.progress.is_due():
+                self.progress.show(text())
+                halted = halted_partitions(self._shards)
+                if halted:
+                    raise LocalServerError("; ".join(halted))
+            time.sleep(LOOK_SECONDS)
+
+    def _look(self) -> None:
+        self._servers.look_after()
+        if self._children is not None:
+            self._children.look_after()
+
+    def _api_answers(self) -> bool:
+        return not is_free(int(self._api_address.rpartition(":")[2]))
+
+    # --- stopping ---
+
+    def _stop_children(self) -> None:
+        if self._children is not None:
+            self._children.stop()
+
+    def _close_shards(self) -> None:
+        if self._shards is not None:
+            self._shards.close()
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
