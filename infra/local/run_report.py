@@ -165,7 +165,7 @@ def as_table(result: RunResult) -> str:
         for reason, count in result.outcomes.get(outcome, {}).items()
     ]
     rows.append(("all records", "", f"{result.records:,}"))
-    reason_width = max(len(row[1]) for row in rows)
+    reason_width = max(len("reason"), *(len(row[1]) for row in rows))
     lines = [f"  {outcome:<12} {reason:<{reason_width}} {count:>10}" for outcome, reason, count in rows]
     rule = "  " + "-" * (len(lines[0]) - 2)
     lines = [
@@ -175,13 +175,14 @@ def as_table(result: RunResult) -> str:
         rule,
         lines[-1],
     ]
-    teams = f"{result.teams_charged:,} team{'s' if result.teams_charged != 1 else ''}"
+    return "\n".join([*lines, "", f"  {_sum(result)}"])
+
+
+def _sum(result: RunResult) -> str:
     if result.count("charged"):
-        summed = (
-            f"charged {format_credits(result.charged_micros)} credits to {teams} in {result.seconds:.1f} s"
-        )
-    elif result.count("duplicate") == result.records:
-        summed = f"nothing charged: all {result.records:,} records were charged before"
-    else:
-        summed = "nothing charged: no record was new"
-    return "\n".join([*lines, "", f"  {summed}"])
+        teams = f"{result.teams_charged:,} team{'s' if result.teams_charged != 1 else ''}"
+        return f"charged {format_credits(result.charged_micros)} credits to {teams} in {result.seconds:.1f} s"
+    before = result.count("duplicate")
+    if before == result.records:
+        return f"nothing charged: all {before:,} records were charged before"
+    return f"nothing charged: {before:,} of {result.records:,} records were charged before, none of the others can be"

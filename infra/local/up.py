@@ -13,6 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
+import msgspec
+
 from domain.catalogue import Catalogue
 from infra.kafka.broker import describe_partitions
 from infra.local.children import Children
@@ -39,8 +41,10 @@ from infra.postgres.migrations import migrate
 from infra.postgres.shards import ShardMap
 from infra.settings import REPOSITORY, Settings, key_pepper
 from infra.topics import USAGE
+from infra.wiring import Endpoints, endpoints_file
 
 SEED_DEFAULT = 7
+RESULT_DEFAULT = REPOSITORY / "out" / "run.json"
 STALL_SECONDS_MAX = 300.0
 LOOK_SECONDS = 0.1
 
@@ -52,7 +56,7 @@ class Run(NamedTuple):
     seed: int = SEED_DEFAULT
     records: int = RECORDS_DEFAULT
     once: bool = False
-    result: Path = REPOSITORY / "out" / "run.json"
+    result: Path = RESULT_DEFAULT
 
 
 class Interrupted(BaseException):
@@ -179,6 +183,9 @@ class _Stack:
         port = self._settings.api_port
         port = port if port and is_free(port) else free_port()
         self._api_address = f"http://{self._settings.api_host}:{port}"
+        self._note_endpoints(
+            Endpoints(database_url, bootstrap, None if self._run.once else self._api_address)
+        )
         environment = os.environ | {
             "COFFER_DATABASE_URL": database_url,
             "COFFER_KAFKA_BOOTSTRAP": bootstrap,
@@ -191,6 +198,15 @@ class _Stack:
         children.start("project", "project")
         if not self._run.once:
             children.start("serve", "serve")
+
+    def _note_endpoints(self, endpoints: Endpoints) -> None:
+        """Other commands of `coffer` find this ledger; the file holds a password, so only its owner may read it."""
+        file = endpoints_file(self._state)
+        draft = file.with_name(f".{file.name}")
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+            out.write(msgspec.json.encode(endpoints))
+        draft.rename(file)
 
     @contextmanager
     def _step(self, name: str) -> Iterator[None]:
@@ -268,6 +284,7 @@ class _Stack:
     # --- stopping ---
 
     def _stop_children(self) -> None:
+        endpoints_file(self._state).unlink(missing_ok=True)
         if self._children is not None:
             self._children.stop()
 
