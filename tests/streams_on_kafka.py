@@ -98,20 +98,19 @@ class Stream:
         catalogue = self.catalogue.catalogue()
         self.catalogue.record(catalogue, publish_rate_card(catalogue, unit_card(**changes), now, OPERATOR))
 
-    def register_historic(self, source: str = HISTORIC) -> None:
-        catalogue = self.catalogue.catalogue()
-        self.catalogue.record(
-            catalogue, register_source(catalogue, source, True, datetime.now(UTC), OPERATOR)
-        )
+    def register(self, source: str = HISTORIC, *, historic: bool = True) -> None:
+        """The source is registered, as historic or not."""
+        catalogue, now = self.catalogue.catalogue(), datetime.now(UTC)
+        self.catalogue.record(catalogue, register_source(catalogue, source, historic, now, OPERATOR))
 
-    def open(self, *teams: str, credits: str | int = 0) -> None:
+    def open(self, *teams: str, granted: str | int = 0) -> None:
         for team in teams:
             self.command(OpenAccount(team_id=team))
-            if credits:
-                self.grant(team, credits)
+            if granted:
+                self.grant(team, granted)
 
-    def grant(self, team: str, credits: str | int) -> None:
-        self.command(GrantCredits(team_id=team, amount_micros=parse_credits(str(credits), "amount")))
+    def grant(self, team: str, amount: str | int) -> None:
+        self.command(GrantCredits(team_id=team, amount_micros=parse_credits(str(amount), "amount")))
 
     def shut(self, team: str) -> None:
         self.command(CloseAccount(team_id=team))
@@ -131,7 +130,12 @@ class Stream:
         return self._producer
 
     def send(
-        self, value: bytes | None, headers: Headers = [], *, key: bytes | None = b"acme", partition: int = 0
+        self,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes | None]] = (),
+        *,
+        key: bytes | None = b"acme",
+        partition: int = 0,
     ) -> int:
         """The record is in the topic; returns its offset."""
         sent = self.producer.send(
@@ -206,7 +210,6 @@ class Stream:
             [sys.executable, "-c", code, json.dumps(arguments)],
             cwd=REPOSITORY,
             env=os.environ | {"COFFER_FAILPOINT": failpoint, "PYTHONPATH": str(REPOSITORY)},
-            stderr=subprocess.PIPE,
         )
 
     def retry(self, **wanted: Any) -> list[RetryReport]:
@@ -220,6 +223,9 @@ class Stream:
             store.close()
 
     # --- what became of it ---
+
+    def letter_counts(self) -> dict[tuple[str, str], int]:
+        return self.letters.count(LetterFilter(topic=self.topic, status=None))
 
     def totals(self) -> Outcomes:
         return self.state.totals([self.topic])

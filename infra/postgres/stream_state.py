@@ -46,6 +46,7 @@ class Fate(msgspec.Struct, frozen=True, kw_only=True):
     team_id: str | None = None
     version: int | None = None
     charge_id: str | None = None
+    occurred_at: datetime | None = None
 
 
 class StreamState:
@@ -307,6 +308,7 @@ class _Use(msgspec.Struct, frozen=True):
 
     charge_id: str = ""
     waiver: str = ""
+    occurred_at: datetime | None = None
     origin: Origin | None = None
 
 
@@ -320,6 +322,7 @@ def _fate_of(use: _Use, team_id: str, version: int) -> Fate:
         team_id=team_id,
         version=version,
         charge_id=use.charge_id,
+        occurred_at=use.occurred_at,
     )
 
 
