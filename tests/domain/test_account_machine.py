@@ -156,7 +156,9 @@ class AccountMachine(RuleBasedStateMachine):
     @rule(
         rid=ids,
         units=quantities,
-        late=st.one_of(st.just(timedelta(0)), steps),
+        late=st.one_of(
+            st.just(timedelta(0)), steps, st.integers(0, 200).map(lambda days: timedelta(days=days))
+        ),
         status=st.sampled_from(["succeeded", "succeeded", "succeeded", "failed", "cancelled"]),
         corrects=st.one_of(st.none(), ids),
         action=st.sampled_from(["image.generate", "video.generate"]),

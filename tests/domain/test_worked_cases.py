@@ -338,3 +338,38 @@ def test_a_full_refund_restores_the_lots_that_one_charge_closed() -> None:
 
     assert team.left() == {"A": "10", "B": "10"}
     assert len(team.events_of(ChargeRefunded)) == 1
+
+
+def test_a_lot_effective_at_the_very_instant_of_a_breakage_still_repays() -> None:
+    team = AnAccount()
+    team.granted("V", 5, "2026-11-05 10:00", expires_at="2026-11-07 00:00", action="video.generate")
+    team.used("u", 10, occurred="2026-11-05 10:00")
+    team.granted("G", 10, "2026-11-05 11:00", effective_at="2026-11-08 00:00")
+
+    team.ticked("2026-11-10 00:00")
+
+    assert (team.left(), team.debt()) == ({"V": "0", "G": "0"}, "0")
+
+
+def test_usage_of_an_old_period_counts_on_from_where_that_period_stood() -> None:
+    team = AnAccount(at="2026-07-01 00:00", catalogue=a_catalogue(graduated_card("1", "0.5")))
+    team.bought("A", 1000, "2026-07-01 00:00")
+    for month in ("07", "08", "09", "10"):
+        team.used(month, 80, occurred=f"2026-{month}-05 10:00")
+    assert len(team.account.counters) == 2
+
+    late = [
+        team.used(f"late-{n}", 40, occurred="2026-07-06 10:00", recorded="2026-10-06 10:00") for n in (1, 2)
+    ]
+    kept = team.used("kept", 40, occurred="2026-09-06 10:00", recorded="2026-10-06 10:00")
+
+    assert [charge.amount_micros for charge in (*late, kept)] == [micros(30), micros(20), micros(30)]  # type: ignore[union-attr]
+    assert len(team.account.counters) == 2
+
+
+def test_a_refund_at_the_very_instant_of_expiry_goes_to_a_successor() -> None:
+    team = e6()
+
+    team.refunded("u", 45, "2026-12-01 00:00")
+
+    assert team.left() == {"A": "40", "A'": "45"}
