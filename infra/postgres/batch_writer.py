@@ -100,6 +100,7 @@ class PostgresBatchStore:
         self._shards = shards
         self._cache = AccountCache(accounts_kept_max)
         self._connection: psycopg.Connection[TupleRow] | None = None
+        self._server_session: TupleRow | None = None
         self._lock_heads = False
 
     @contextmanager
@@ -201,6 +202,10 @@ class PostgresBatchStore:
     def _connected(self) -> psycopg.Connection[TupleRow]:
         if self._connection is None or self._connection.closed:
             self._connection = self._shards.own_connection_for(0, _WORKER_OPTIONS)
+            self._server_session = self._connection.execute(
+                "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+            ).fetchone()
+            self._connection.commit()
         return self._connection
 
     def _moved(self) -> None:
@@ -257,10 +262,16 @@ class PostgresBatchStore:
     def _read_back(self, advance: PartitionAdvance, lost: Exception) -> int:
         """The stored next offset, read under its lock: so a COMMIT still under way on the server is waited for."""
         deadline = monotonic() + SETTLE_SECONDS_MAX
+        left = self._server_session
         while True:
             try:
                 connection = self._connected()
                 with connection.transaction():
+                    # Where the network broke, the server may wait for us for long and keep our locks: it need not.
+                    connection.execute(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE (pid, backend_start) = (%s, %s)",
+                        left,
+                    )
                     row = connection.execute(
                         "SELECT next_offset FROM consumed WHERE shard = %s AND cluster_id = %s AND topic_id = %s"
                         " AND part = %s FOR UPDATE",
