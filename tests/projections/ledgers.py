@@ -33,7 +33,14 @@ CATALOGUE: Catalogue = a_catalogue(unit_card())
 class ATeam:
     """A team whose decisions are written to a ledger one by one."""
 
-    def __init__(self, shards: ShardMap, connection: psycopg.Connection[TupleRow], team_id: str) -> None:
+    def __init__(
+        self,
+        shards: ShardMap,
+        connection: psycopg.Connection[TupleRow],
+        team_id: str,
+        streamed: bool = False,
+    ) -> None:
+        self._streamed = streamed
         self._shards = shards
         self._connection = connection
         self.team_id = team_id
@@ -63,9 +70,10 @@ class ATeam:
             elif what == "refund" and charges:
                 self.refund(draw.choice(charges), draw.choice([None, MICROS_PER_CREDIT]))
             else:
-                charges += self.use(
-                    f"r{seed}-{step}", what, draw.randint(1, 40), Origin("usage", step % 4, step)
-                )
+                charges += self.use(f"r{seed}-{step}", what, draw.randint(1, 40), self._origin(step))
+
+    def _origin(self, step: int) -> Origin | None:
+        return Origin("usage", step % 4, step) if self._streamed else None
 
     def grant(self, amount_micros: int, expires_at: datetime | None = None) -> None:
         self._decide(lambda decision: grant_credits(decision, amount_micros, expires_at=expires_at))
@@ -131,12 +139,16 @@ class ATeam:
 
 
 def a_ledger(
-    shards: ShardMap, teams: Iterable[str] = ("acme", "beta", "gamma"), steps: int = 40, seed: int = 1
+    shards: ShardMap,
+    teams: Iterable[str] = ("acme", "beta", "gamma"),
+    steps: int = 40,
+    seed: int = 1,
+    streamed: bool = False,
 ) -> dict[str, ATeam]:
-    """Teams that have each lived through so many decisions."""
+    """Teams that have each lived through so many decisions; ``streamed`` usage names partitions 0 to 3 of ``usage``."""
     with shards.own_connection_for(0) as connection:
         connection.autocommit = True
-        living = {team_id: ATeam(shards, connection, team_id) for team_id in teams}
+        living = {team_id: ATeam(shards, connection, team_id, streamed) for team_id in teams}
         for team in living.values():
             team.live(seed, steps)
     return living

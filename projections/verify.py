@@ -1,0 +1,379 @@
+"""Heads, index, positions and read models against a replay of the stored bytes: the first difference of each, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from domain.account.applying import apply, opened
+from domain.account.decision import account_id
+from domain.account.due import next_due_at
+from domain.account.events import (
+    AccountEvent,
+    AccountOpened,
+    CreditsCharged,
+    CreditsExpired,
+    MovingEvent,
+    RecordedEvent,
+    UsageWaived,
+)
+from domain.account.index import IndexChange
+from domain.account.state import STATE_SCHEMA, TeamAccount
+from domain.chain import GENESIS, event_hash
+from domain.errors import UnknownEventShape
+from domain.times import instant_text
+from domain.usage import usage_key
+from projections.statement import NOTHING, StatementRow, rows_of, sums_after
+
+Decode = Callable[[str, bytes], AccountEvent]
+"""Makes an event of a stored topic and state. Raises: UnknownEventShape."""
+
+Coordinates = tuple[str, int]
+"""A topic and a partition of it."""
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One difference: where it is, what should be there and what is.
+
+    ``table`` and, as far as they apply, ``team_id`` and ``version``, or ``topic``, ``partition`` and ``offset`` name the place.
+    """
+
+    table: str
+    what: str
+    expected: str
+    found: str
+    shard: int | None = None
+    team_id: str | None = None
+    version: int | None = None
+    topic: str | None = None
+    partition: int | None = None
+    offset: int | None = None
+
+    def text(self) -> str:
+        """The finding as one line."""
+        places = {
+            "shard": self.shard,
+            "team": self.team_id,
+            "version": self.version,
+            "topic": self.topic,
+            "partition": self.partition,
+            "offset": self.offset,
+        }
+        where = ", ".join(f"{name} {place}" for name, place in places.items() if place is not None)
+        return f"{self.table}: {where}: {self.what}: expected {self.expected}, found {self.found}"
+
+
+class StoredEvent(NamedTuple):
+    """A row of the log, identities as bytes."""
+
+    version: int
+    position: int
+    topic: str
+    state: bytes
+    claim: bytes | None
+    previous_hash: bytes
+    hash: bytes
+
+
+class StoredHead(NamedTuple):
+    """A row of ``account_head``."""
+
+    team_id: str
+    account_id: UUID
+    version: int
+    chain_hash: bytes
+    state: bytes
+    state_schema: int
+    recorded_at: datetime
+    next_due_at: datetime | None
+
+
+class OriginCounts:
+    """How many charges and waivers came from each partition, by outcome and reason, below a position of each shard."""
+
+    def __init__(self, below: Mapping[int, int]) -> None:
+        self._below = below
+        self.counts: dict[Coordinates, dict[tuple[str, str], int]] = {}
+
+    def add(self, shard: int, position: int, event: CreditsCharged | UsageWaived) -> None:
+        """The event counts, if it has coordinates and was in the log at the positions that are compared with."""
+        origin = event.origin
+        if origin is None or position > self._below.get(shard, 0):
+            return
+        outcome = ("charged", "") if isinstance(event, CreditsCharged) else ("waived", event.waiver)
+        counted = self.counts.setdefault((origin.topic, origin.partition), {})
+        counted[outcome] = counted.get(outcome, 0) + 1
+
+
+class AccountOnFile(NamedTuple):
+    """All that is stored of one account; the streams are read once, in version order."""
+
+    shard: int
+    head: StoredHead
+    events: Iterable[StoredEvent]
+    entries: Mapping[tuple[str, str], bytes]
+    statement: Iterator[StatementRow]
+    statement_position: int
+
+
+def check_account(stored: AccountOnFile, decode: Decode, origins: OriginCounts) -> Iterator[Finding]:
+    """The first difference of each table for one account; none for a sound one. Holds no more than one event at a time.
+
+    A stream that cannot be folded ends the check of what depends on the fold; the chain is checked to its end all the same.
+    """
+    check = _AccountCheck(stored, decode, origins)
+    for event in stored.events:
+        check.take(event)
+    check.end()
+    yield from check.findings.values()
+
+
+class _AccountCheck:
+    """Folds one account while comparing; ``findings`` keeps the first difference of each table."""
+
+    def __init__(self, stored: AccountOnFile, decode: Decode, origins: OriginCounts) -> None:
+        self._stored = stored
+        self._shard, self._head = stored.shard, stored.head
+        self._decode = decode
+        self._origins = origins
+        self._originator = stored.head.account_id.bytes
+        self._version = 0
+        self._hash = GENESIS
+        self._account: TeamAccount | None = None
+        self._folds = True
+        self._index: dict[tuple[str, str], bytes] = {}
+        self._sums = NOTHING
+        self._next_row = next(stored.statement, None)
+        self.findings: dict[str, Finding] = {}
+
+    def take(self, stored: StoredEvent) -> None:
+        """The event is checked against its predecessor, folded, and its statement row compared."""
+        self._version += 1
+        if stored.version != self._version:
+            self._find("ledger_events", self._version, "event", "one", f"none, the next is {stored.version}")
+            self._version = stored.version
+            self._folds = False
+        self._check_chain(stored)
+        event = self._decoded(stored)
+        if event is None:
+            return
+        self._check_claim(stored, event)
+        if self._folds:
+            self._fold(stored, event)
+        self._check_statement(stored, event)
+
+    def end(self) -> None:
+        """Head, index and the end of the statement are compared with what the events led to."""
+        for row in self._rest_of_statement():
+            self._find("statement_entry", row.version, "row", "none: no event explains it", row.kind)
+            break
+        self._check_head()
+        if self._folds:
+            self._check_index()
+
+    def _find(self, table: str, version: int | None, what: str, expected: object, found: object) -> None:
+        if table not in self.findings:
+            self.findings[table] = Finding(
+                table=table,
+                shard=self._shard,
+                team_id=self._head.team_id,
+                version=version,
+                what=what,
+                expected=_shown(expected),
+                found=_shown(found),
+            )
+
+    def _check_chain(self, stored: StoredEvent) -> None:
+        version, topic, state = stored.version, stored.topic, stored.state
+        if stored.previous_hash != self._hash:
+            self._find("ledger_events", version, "previous_hash", self._hash, stored.previous_hash)
+        own = event_hash(stored.previous_hash, self._originator, version, topic, state)
+        if stored.hash != own:
+            self._find("ledger_events", version, "hash of the stored bytes", stored.hash, own)
+        self._hash = stored.hash
+
+    def _decoded(self, stored: StoredEvent) -> AccountEvent | None:
+        try:
+            return self._decode(stored.topic, stored.state)
+        except UnknownEventShape as error:
+            self._find("ledger_events", stored.version, "event", "a shape this code knows", error.detail)
+            self._folds = False
+            return None
+
+    def _check_claim(self, stored: StoredEvent, event: AccountEvent) -> None:
+        claim = None
+        if isinstance(event, CreditsCharged | UsageWaived):
+            claim = event.charge_id
+            right = usage_key(self._head.team_id, event.source, event.id)
+            if claim != right:
+                self._find("ledger_events", stored.version, "charge_id", right, claim)
+            self._origins.add(self._shard, stored.position, event)
+        elif isinstance(event, CreditsExpired):
+            claim = event.due_id
+        found = stored.claim.hex() if stored.claim is not None else None
+        if found != claim:
+            self._find("ledger_events", stored.version, "usage_key", claim, found)
+
+    def _fold(self, stored: StoredEvent, event: AccountEvent) -> None:
+        try:
+            self._apply(event)
+        except (AssertionError, KeyError, ValueError, TypeError) as error:
+            self._find(
+                "ledger_events", stored.version, "fold", "an event that follows from those before", error
+            )
+            self._folds = False
+            return
+        account = self._account
+        assert account is not None
+        if isinstance(event, MovingEvent):
+            said = (event.settled_after_micros, event.debt_after_micros)
+            if said != (account.settled_micros, account.debt_micros):
+                self._find("ledger_events", stored.version, "settled and debt after it", account, said)
+        if account.recorded_at != event.recorded_at or account.version != stored.version:
+            self._find(
+                "ledger_events", stored.version, "place in time", account.recorded_at, event.recorded_at
+            )
+
+    def _apply(self, event: AccountEvent) -> None:
+        if self._account is None:
+            if not isinstance(event, AccountOpened):
+                raise ValueError(f"{type(event).__name__} comes first, not AccountOpened")
+            if event.team_id != self._head.team_id:
+                raise ValueError(f"the account was opened for team {event.team_id!r}")
+            self._account = opened(event)
+            return
+        for change in apply(self._account, event):
+            self._change(change)
+
+    def _change(self, change: IndexChange) -> None:
+        if change.entry is None:
+            self._index.pop((change.kind, change.key), None)
+        else:
+            self._index[change.kind, change.key] = change.entry
+
+    def _check_statement(self, stored: StoredEvent, event: AccountEvent) -> None:
+        if stored.position > self._stored.statement_position:
+            return
+        recorded = RecordedEvent(None, stored.version, event)
+        for row in rows_of(recorded, self._shard, self._head.team_id, self._sums):
+            self._compare(row)
+        self._sums = sums_after(event, self._sums)
+
+    def _compare(self, row: StatementRow) -> None:
+        found = self._next_row
+        while found is not None and found.version < row.version:
+            self._find("statement_entry", found.version, "row", "none: no event explains it", found.kind)
+            found = next(self._stored.statement, None)
+        if found is None or found.version > row.version:
+            self._next_row = found
+            self._find("statement_entry", row.version, "row", row.kind, "none")
+            return
+        if found != row:
+            column = next(name for name in row._fields if getattr(row, name) != getattr(found, name))
+            self._find("statement_entry", row.version, column, getattr(row, column), getattr(found, column))
+        self._next_row = next(self._stored.statement, None)
+
+    def _rest_of_statement(self) -> Iterator[StatementRow]:
+        if self._next_row is not None:
+            yield self._next_row
+        yield from self._stored.statement
+
+    def _check_head(self) -> None:
+        head = self._head
+        if head.account_id != account_id(head.team_id):
+            self._find("account_head", head.version, "account_id", account_id(head.team_id), head.account_id)
+        if head.version > self._version:
+            self._find(
+                "ledger_events", self._version + 1, "event", f"one: the head is at {head.version}", "none"
+            )
+        if head.version != self._version:
+            self._find("account_head", head.version, "version", self._version, head.version)
+        if head.chain_hash != self._hash:
+            self._find("account_head", head.version, "chain_hash", self._hash, head.chain_hash)
+        if self._folds and self._account is not None:
+            self._check_state(self._account)
+
+    def _check_state(self, account: TeamAccount) -> None:
+        head = self._head
+        if head.recorded_at != account.recorded_at:
+            self._find("account_head", head.version, "recorded_at", account.recorded_at, head.recorded_at)
+        due_at = next_due_at(account)
+        if head.next_due_at != due_at:
+            self._find("account_head", head.version, "next_due_at", due_at, head.next_due_at)
+        # A head of another schema is discarded when it is next read, so its state says nothing.
+        if head.state_schema != STATE_SCHEMA or head.state == msgspec.json.encode(account):
+            return
+        try:
+            found = msgspec.json.decode(head.state, type=TeamAccount)
+        except msgspec.MsgspecError as error:
+            self._find("account_head", head.version, "state", "an account", error)
+            return
+        for field in TeamAccount.__struct_fields__:
+            expected, stated = getattr(account, field), getattr(found, field)
+            if expected != stated:
+                self._find("account_head", head.version, f"state.{field}", _json(expected), _json(stated))
+
+    def _check_index(self) -> None:
+        found = self._stored.entries
+        for kind, key in sorted(self._index.keys() | found.keys()):
+            expected, stated = self._index.get((kind, key)), found.get((kind, key))
+            if expected != stated:
+                self._find("account_index", self._head.version, f"{kind} {key}", expected, stated)
+                return
+
+
+class Outcomes:
+    """What a partition's batches, holes and dead letters say became of its records, by outcome and reason."""
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, str], int] = {}
+
+    def add(self, outcome: str, reason: str, count: int) -> None:
+        """So many records ended so."""
+        key = (outcome, reason)
+        self.counts[key] = self.counts.get(key, 0) + count
+
+    def of_events(self) -> dict[tuple[str, str], int]:
+        """Those that are events: charged and waived."""
+        return {key: count for key, count in self.counts.items() if key[0] in ("charged", "waived") and count}
+
+
+def check_origins(
+    accounted: Mapping[Coordinates, Outcomes], found: Mapping[Coordinates, Mapping[tuple[str, str], int]]
+) -> Iterator[Finding]:
+    """The partitions whose records do not match the events that name them as their origin."""
+    for topic, partition in sorted(accounted.keys() | found.keys()):
+        outcomes = accounted.get((topic, partition))
+        expected = outcomes.of_events() if outcomes else {}
+        events = found.get((topic, partition), {})
+        for outcome, reason in sorted(expected.keys() | events.keys()):
+            recorded, in_log = expected.get((outcome, reason), 0), events.get((outcome, reason), 0)
+            if recorded != in_log:
+                yield Finding(
+                    table="consumed_batch",
+                    topic=topic,
+                    partition=partition,
+                    what=f"records {outcome} {reason}".strip(),
+                    expected=f"{in_log} events in the log",
+                    found=f"{recorded} counted",
+                )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.hex() if len(value) == 32 else value.decode(errors="replace")
+    if isinstance(value, datetime):
+        return instant_text(value)
+    if isinstance(value, TeamAccount):
+        return str((value.settled_micros, value.debt_micros))
+    if isinstance(value, Exception):
+        return f"{type(value).__name__}: {value}"
+    return "none" if value is None else str(value)
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
