@@ -8,19 +8,18 @@ from typing import Annotated
 
 import typer
 
-from infra.local.demo_day import RECORDS_DEFAULT, RECORDS_MIN
-from infra.local.processes import LocalServerError
-from infra.local.producing import NotDelivered
-from infra.local.trace import TraceError
-from infra.local.up import RESULT_DEFAULT, SEED_DEFAULT, Run, run_up
-from infra.logs import configure_logs
+from infra.local.run import RECORDS_DEFAULT, RECORDS_MIN, RESULT_DEFAULT, SEED_DEFAULT, Run
 from infra.settings import load_settings
 
 
 def up(
     trace: Annotated[
         Path | None,
-        typer.Option(help="Replay this trace of requests (CSV, plain or gzip) instead of a made-up day."),
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Replay this trace of requests (CSV, plain or gzip) instead of a made-up day.",
+        ),
     ] = None,
     seed: Annotated[
         int, typer.Option(help="Which made-up day: the same seed gives the same day.")
@@ -41,6 +40,13 @@ def up(
     Servers that COFFER_DATABASE_URL and COFFER_KAFKA_BOOTSTRAP name are used as they are. Data survive a restart.
     Streaming the same day again charges nothing.
     """
+    # Here, so that no other command waits for Kafka's client and the rest of the stack.
+    from infra.local.processes import LocalServerError
+    from infra.local.producing import NotDelivered
+    from infra.local.trace import TraceError
+    from infra.local.up import run_up
+    from infra.logs import configure_logs
+
     settings = load_settings()
     if state_dir is not None:
         settings = settings.model_copy(update={"state_directory": state_dir.absolute()})

@@ -16,11 +16,10 @@ import msgspec
 from consumers.usage_encoding import EncodedUsage, encode_usage, encode_usage_structured
 from domain.usage import OutcomeKind, UsageRecord, UsageStatus
 from infra.local.producing import Sent
+from infra.local.run import RECORDS_DEFAULT, RECORDS_MIN
 from infra.local.spoiling import SPOILERS, UNKNOWN_SCHEMA, spoil
 
-RECORDS_DEFAULT = 20_000
 TEAMS_DEFAULT = 300
-RECORDS_MIN = 1_000
 DAY = timedelta(days=1)
 LATE_MAX = timedelta(days=13)
 SPREAD = 0.9

@@ -11,19 +11,19 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
 
 import msgspec
 
 from domain.catalogue import Catalogue
 from infra.kafka.broker import describe_partitions
 from infra.local.children import Children
-from infra.local.demo_day import RECORDS_DEFAULT, DemoDay
+from infra.local.demo_day import DemoDay
 from infra.local.demo_key import kept_api_key
 from infra.local.opening import open_teams, publish_demo
 from infra.local.processes import Claim, LocalServerError, free_port, is_free
 from infra.local.producing import end_offsets, produce
 from infra.local.progress import Progress
+from infra.local.run import Run
 from infra.local.run_report import (
     RunResult,
     Span,
@@ -43,20 +43,8 @@ from infra.settings import REPOSITORY, Settings, key_pepper
 from infra.topics import USAGE
 from infra.wiring import Endpoints, endpoints_file
 
-SEED_DEFAULT = 7
-RESULT_DEFAULT = REPOSITORY / "out" / "run.json"
 STALL_SECONDS_MAX = 300.0
 LOOK_SECONDS = 0.1
-
-
-class Run(NamedTuple):
-    """What was asked for: a trace or else the demo day of that seed and size, and whether to end when it is drained."""
-
-    trace: Path | None = None
-    seed: int = SEED_DEFAULT
-    records: int = RECORDS_DEFAULT
-    once: bool = False
-    result: Path = RESULT_DEFAULT
 
 
 class Interrupted(BaseException):
