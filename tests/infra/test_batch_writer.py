@@ -189,7 +189,7 @@ def test_a_connection_lost_in_the_middle_leaves_nothing_i15(database_url: str, s
 
 
 def _resolved(outcome: str) -> float:
-    return COMMIT_OUTCOME_RESOLVED.labels(outcome)._value.get()
+    return float(COMMIT_OUTCOME_RESOLVED.labels(outcome)._value.get())
 
 
 # --- the cache ---

@@ -20,6 +20,7 @@ from infra.postgres.batch_writer import PostgresBatchStore
 from infra.postgres.connections import Timeouts
 from infra.postgres.ledger_store import PostgresLedgerStore
 from infra.postgres.shards import ShardMap
+from tests.infra.proxy import COMMIT, proxied
 from tests.infra.stored import charge, execute, opened, rows, usage
 
 
@@ -250,3 +251,49 @@ def _digest(database_url: str) -> list[object]:
             "payment_reference",
         )
     ]
+
+
+def test_a_command_whose_commit_went_unheard_is_answered_and_not_done_again_i14(
+    database_url: str, shards: ShardMap
+) -> None:
+    opened(shards, "acme", granted=0)
+    with proxied(database_url) as (proxy, through):
+        away = ShardMap(through)
+        for n in range(10):
+            proxy.cut_after(COMMIT)
+            answer = execute(away, GrantCredits(team_id="acme", amount_micros=5), f"after-{n}")
+            assert answer.version == 2 + 2 * n
+
+            proxy.cut_before(COMMIT)
+            execute(away, GrantCredits(team_id="acme", amount_micros=5), f"before-{n}")
+        assert proxy.cuts == 20
+        away.close()
+
+    assert rows(database_url, "SELECT settled_micros, version FROM account_balance") == [(100, 21)]
+
+
+def test_a_connection_that_broke_before_the_commit_is_busy_and_nothing_was_written_i15(
+    database_url: str, shards: ShardMap
+) -> None:
+    opened(shards, "acme", granted=0)
+    before = _digest(database_url)
+    with proxied(database_url) as (proxy, through):
+        away = ShardMap(through)
+        proxy.cut_before(b"COPY ledger_events")
+
+        with pytest.raises(Busy):
+            execute(away, GrantCredits(team_id="acme", amount_micros=5))
+
+        away.close()
+    assert _digest(database_url) == before
+
+
+def test_a_pool_survives_the_end_of_its_connections(database_url: str, shards: ShardMap) -> None:
+    opened(shards, "acme", granted=0)
+    with psycopg.connect(database_url, autocommit=True) as other:
+        other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+    execute(shards, GrantCredits(team_id="acme", amount_micros=5))
