@@ -31,7 +31,7 @@ from projections.verify import (
 )
 
 CHUNK_EVENTS_MAX = 5_000
-CHUNK_TEAMS_MAX = 500
+CHUNK_TEAMS_MAX = 200
 FETCH_ROWS = 2_000
 FINDINGS_MAX = 1_000
 """After so many findings nothing more is learnt: the check ends and says so."""
