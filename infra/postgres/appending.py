@@ -275,21 +275,20 @@ def channel_of(shard: int) -> str:
     return f"ledger_shard_{shard}"
 
 
-def append_one(cursor: Cursor[TupleRow], shard: int, write: AccountWrite) -> int:
-    """One account's events, head and index are written; returns the position of the first event.
+def append(cursor: Cursor[TupleRow], shard: int, writes: Sequence[AccountWrite]) -> int:
+    """Events, heads and index of the accounts are written; returns the first position, the rest follow in this order.
 
-    Raises: HeadMoved; psycopg.errors.UniqueViolation when the account was opened, or a claim made, by another writer.
+    Raises: HeadMoved; psycopg.errors.UniqueViolation when an account was opened, or a claim made, by another writer.
     """
-    encoded = encode(shard, write)
-    if write.expected_version == 0:
-        open_head(cursor, shard, encoded)
-    else:
-        move_heads(cursor, shard, [encoded])
-    if write.index_changes:
-        change_index(cursor, shard, [(write.team_id, write.index_changes)])
-    if not encoded.rows:
-        return 0
-    first = draw_positions(cursor, shard, len(encoded.rows))
-    copy_events(cursor, [(first, [encoded])])
-    notify(cursor, shard, first + len(encoded.rows) - 1)
+    encoded = [encode(shard, write) for write in writes]
+    for each in encoded:
+        if each.expected_version == 0:
+            open_head(cursor, shard, each)
+    if moving := [each for each in encoded if each.expected_version]:
+        move_heads(cursor, shard, moving)
+    change_index(cursor, shard, [(write.team_id, write.index_changes) for write in writes])
+    count = sum(len(each.rows) for each in encoded)
+    first = draw_positions(cursor, shard, count)
+    copy_events(cursor, [(first, encoded)])
+    notify(cursor, shard, first + count - 1)
     return first

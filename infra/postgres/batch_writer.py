@@ -49,7 +49,7 @@ from infra.postgres.heads import Head, StoredIndex, load_claims, load_heads
 from infra.postgres.ledger_store import database_clock
 from infra.postgres.shards import ShardMap
 
-ACCOUNTS_KEPT_MAX = 20_000
+ACCOUNTS_KEPT_MAX = 10_000
 """How many accounts a worker keeps between batches; the least recently used one goes first."""
 
 SETTLE_SECONDS_MAX = 60.0
@@ -62,7 +62,8 @@ COMMIT_OUTCOME_RESOLVED = Counter(
 )
 
 # Heads are looked up one by one in the order given, so they are locked in that order; a hash join would take its own.
-_WORKER_OPTIONS = "-c enable_hashjoin=off -c enable_mergejoin=off"
+# Every statement here has its index, and a plan made while the ledger was empty must not scan it when it has grown.
+_WORKER_OPTIONS = "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off"
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from domain.account.state import TeamAccount
 from domain.chain import GENESIS
 from domain.errors import Busy
 from domain.ledger import OutcomeUnknown
-from infra.postgres.appending import AccountWrite, HeadMoved, append_one, new_events
+from infra.postgres.appending import AccountWrite, HeadMoved, append, new_events
 from infra.postgres.connections import NOT_REACHED
 from infra.postgres.heads import Head, StoredIndex, load_heads
 from infra.postgres.shards import ShardMap
@@ -132,7 +132,7 @@ class PostgresAccountSession:
             )
         # Last, because from here on every other writer of the shard waits for our commit.
         if write.events:
-            append_one(self._cursor, self._shard, write)
+            append(self._cursor, self._shard, [write])
         self.saved = True
 
     def _keep_answer(

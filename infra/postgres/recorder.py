@@ -12,8 +12,8 @@ What is overridden, and why (each has a test of its own):
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from itertools import groupby
 from time import monotonic
 from typing import Any, LiteralString
 from uuid import UUID
@@ -41,8 +41,8 @@ from domain.account.decision import account_id
 from domain.account.events import AccountEvent, AccountOpened
 from domain.account.state import STATE_SCHEMA
 from domain.chain import GENESIS
-from infra.postgres.appending import AccountWrite, HeadMoved, NewEvent, append_one, channel_of
-from infra.postgres.heads import load_heads
+from infra.postgres.appending import AccountWrite, HeadMoved, NewEvent, append, channel_of
+from infra.postgres.heads import Head, load_heads
 from infra.postgres.mapper import ACCOUNT_SHAPES, HEAD_TOPIC, claim_of
 from infra.postgres.shards import LedgerDatastore
 
@@ -86,43 +86,35 @@ class ShardRecorder(PostgresApplicationRecorder):
 
         Raises: IntegrityError when a version is taken or skipped, or a claim is made already.
         """
-        positions: list[int] = []
-        streams = sorted(stored_events, key=lambda e: (str(e.originator_id), e.originator_version))
+        streams: dict[UUID | str, list[StoredEvent]] = defaultdict(list)
+        for each in stored_events:
+            streams[each.originator_id].append(each)
+        if not streams:
+            return []
         with self.datastore.get_connection() as connection, connection.transaction():
             cursor = connection.cursor(row_factory=tuple_row)
             try:
-                for originator, events in groupby(streams, key=lambda e: e.originator_id):
-                    positions += self._append(cursor, originator, list(events))
+                first = append(cursor, self.shard, self._writes(cursor, list(streams.values())))
             except HeadMoved as error:
                 raise IntegrityError(str(error)) from error
-        return positions
+        in_log = {
+            (row.originator_id, row.originator_version): position
+            for position, row in enumerate((row for rows in streams.values() for row in rows), first)
+        }
+        return [in_log[each.originator_id, each.originator_version] for each in stored_events]
 
-    def _append(self, cursor: Cursor[TupleRow], originator: UUID | str, rows: list[StoredEvent]) -> list[int]:
-        events = [ACCOUNT_SHAPES.decode(row.topic, row.state) for row in rows]
-        team_id = self._team_of(cursor, originator, events[0])
-        head = load_heads(cursor, self.shard, [team_id], lock=True).get(team_id)
-        expected = head.account.version if head else 0
-        versions = [row.originator_version for row in rows]
-        if versions != list(range(expected + 1, expected + 1 + len(rows))):
-            raise HeadMoved(
-                f"account {originator} is at version {expected}; versions {versions} do not follow"
-            )
-        account, changes = fold(head.account if head else None, events)
-        assert account is not None
-        write = AccountWrite(
-            team_id=team_id,
-            account_id=account_id(team_id),
-            expected_version=expected,
-            previous_hash=head.chain_hash if head else GENESIS,
-            account=account,
-            events=[
-                NewEvent(row.topic, row.state, claim_of(event))
-                for row, event in zip(rows, events, strict=True)
-            ],
-            index_changes=changes,
-        )
-        first = append_one(cursor, self.shard, write)
-        return list(range(first, first + len(rows)))
+    def _writes(self, cursor: Cursor[TupleRow], streams: list[list[StoredEvent]]) -> list[AccountWrite]:
+        """What to write for each stream, in their order; the heads are locked, in team order."""
+        events = [[ACCOUNT_SHAPES.decode(row.topic, row.state) for row in rows] for rows in streams]
+        teams = [
+            self._team_of(cursor, rows[0].originator_id, made[0])
+            for rows, made in zip(streams, events, strict=True)
+        ]
+        heads = load_heads(cursor, self.shard, teams, lock=True)
+        return [
+            _write(team_id, heads.get(team_id), rows, made)
+            for team_id, rows, made in zip(teams, streams, events, strict=True)
+        ]
 
     def _team_of(self, cursor: Cursor[TupleRow], originator: UUID | str, first: AccountEvent) -> str:
         if isinstance(first, AccountOpened):
@@ -201,6 +193,29 @@ class ShardRecorder(PostgresApplicationRecorder):
         with self.datastore.get_connection() as connection:
             cursor = connection.cursor(row_factory=tuple_row)
             return cursor.execute(query.statement, query.parameters, binary=True).fetchall()
+
+
+def _write(
+    team_id: str, head: Head | None, rows: Sequence[StoredEvent], events: Sequence[AccountEvent]
+) -> AccountWrite:
+    """What the rows make of the account. Raises: HeadMoved when they do not follow its head."""
+    expected = head.account.version if head else 0
+    versions = [row.originator_version for row in rows]
+    if versions != list(range(expected + 1, expected + 1 + len(rows))):
+        raise HeadMoved(f"team {team_id!r} is at version {expected}; versions {versions} do not follow")
+    account, changes = fold(head.account if head else None, events)
+    assert account is not None
+    return AccountWrite(
+        team_id=team_id,
+        account_id=account_id(team_id),
+        expected_version=expected,
+        previous_hash=head.chain_hash if head else GENESIS,
+        account=account,
+        events=[
+            NewEvent(row.topic, row.state, claim_of(event)) for row, event in zip(rows, events, strict=True)
+        ],
+        index_changes=changes,
+    )
 
 
 class _Query:

@@ -193,6 +193,32 @@ def test_what_the_library_saves_has_head_position_and_chain_too(database_url: st
     ) == [(0,)]
 
 
+def test_a_save_of_two_accounts_gives_each_event_its_own_position(
+    database_url: str, shards: ShardMap
+) -> None:
+    teams = [f"t{n}" for n in range(99) if shards.shard_of(f"t{n}") == 2][:2]
+    application = ledger(shards, teams[0])
+    events = []
+    for team in teams:
+        decision = Decision(None, when("2026-11-20 09:00"), TESTER)
+        open_account(decision, team)
+        grant_credits(decision, 5)
+        events += [
+            AccountEventOnFile(account_id(team), version, made)
+            for version, made in enumerate(decision.events, 1)
+        ]
+
+    recordings = application.save(events[0], events[2], events[3], events[1])
+
+    for each in recordings:
+        stored = application.notification_log.select(each.notification.id, 1)[0]
+        assert (stored.originator_id, stored.originator_version) == (
+            each.domain_event.originator_id,
+            each.domain_event.originator_version,
+        )
+    assert rows(database_url, "SELECT version FROM account_head") == [(2,), (2,)]
+
+
 def test_a_stale_save_is_the_librarys_integrity_error_and_leaves_nothing(
     database_url: str, shards: ShardMap
 ) -> None:
