@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
@@ -20,6 +23,8 @@ from api.ports import AccountReads, CatalogueReads, Readiness, StatementReads
 from api.queries import MIN_VERSION_WAIT_SECONDS, Queries
 from api.reads import rate_card_routes, read_routes
 from domain.ledger import Ledger
+
+Closing = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -45,19 +50,30 @@ def create_api(
     key_ring: KeyRing | None = None,
     wait_seconds: float = MIN_VERSION_WAIT_SECONDS,
     body_seconds_max: float = BODY_SECONDS_MAX,
+    closing: Closing | None = None,
 ) -> ASGIApp:
     """The API behind its edge. Nothing is open but liveness, readiness and the description of the API."""
-    return Edge(
-        routed(behind, key_ring=key_ring, wait_seconds=wait_seconds), body_seconds_max=body_seconds_max
-    )
+    app = routed(behind, key_ring=key_ring, wait_seconds=wait_seconds, closing=closing)
+    return Edge(app, body_seconds_max=body_seconds_max)
 
 
 def routed(
-    behind: Behind, *, key_ring: KeyRing | None = None, wait_seconds: float = MIN_VERSION_WAIT_SECONDS
+    behind: Behind,
+    *,
+    key_ring: KeyRing | None = None,
+    wait_seconds: float = MIN_VERSION_WAIT_SECONDS,
+    closing: Closing | None = None,
 ) -> FastAPI:
-    """The routes without the edge."""
+    """The routes without the edge; ``closing`` is called when the server has answered its last request."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        if closing is not None:
+            await closing()
+
     # Pages that need scripts from elsewhere are not served; the document is, by a route like every other.
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
     app.state.keys = key_ring or KeyRing(behind.keys, behind.pepper)
     queries = behind.queries(wait_seconds)
 
@@ -71,3 +87,11 @@ def routed(
     app.include_router(operation_routes(behind.readiness, document))
     problems.install(app)
     return app
+
+
+def published_text() -> str:
+    """The OpenAPI document as it is published: indented JSON, keys in order, so that a change reads as one."""
+    # The routes are described, not called, so nothing needs to stand behind them.
+    nothing = cast("Any", None)
+    app = routed(Behind(nothing, nothing, nothing, nothing, nothing, nothing, b""))
+    return json.dumps(document_of(app), indent=2, sort_keys=True, ensure_ascii=False) + "\n"

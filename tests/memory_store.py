@@ -14,9 +14,10 @@ from api.keys import StoredKey
 from api.ports import AccountOnFile, StoredEvent
 from domain.account.charging import charge_usage
 from domain.account.decision import Decision, account_id, copy_of
-from domain.account.events import AccountEvent, Actor, ChargeRefunded, RecordedEvent
+from domain.account.events import AccountEvent, ChargeRefunded, RecordedEvent
 from domain.account.index import AccountIndex, IndexKind, IndexOverlay
 from domain.account.state import TeamAccount
+from domain.actors import Actor
 from domain.catalogue import Catalogue, apply, publish_rate_card
 from domain.chain import GENESIS, event_hash
 from domain.shards import shard_of

@@ -1,0 +1,322 @@
+"""Commands about one team: open, close, show; what it has, what happened, what a use would cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.cli.session import (
+    KeyOption,
+    Output,
+    OutputOption,
+    ReasonOption,
+    Team,
+    execute,
+    show,
+    show_one,
+    show_rows,
+    wired,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from api.queries import Moment, Page, Queries
+    from projections.statement import StatementFilter
+
+account = typer.Typer(help="Open, close and show accounts.", no_args_is_help=True)
+
+AtVersion = Annotated[
+    int | None, typer.Option("--at-version", min=1, help="As it was after this version.", show_default=False)
+]
+AsOf = Annotated[
+    str | None,
+    typer.Option("--as-of", help="As the ledger knew it at this time, with offset.", show_default=False),
+]
+Limit = Annotated[int, typer.Option("--limit", min=0, help="Rows at most; 0 for all.")]
+Newest = Annotated[bool, typer.Option("--newest", help="Newest first.")]
+
+
+@account.command("open")
+def open_account(
+    team: Team,
+    zone: Annotated[str, typer.Option(help="Time zone of its periods.")] = "UTC",
+    anchor_day: Annotated[int, typer.Option(help="Day of the month on which its periods start.")] = 1,
+    card: Annotated[str, typer.Option(help="The rate card that prices its usage.")] = "standard",
+    reason: Annotated[str | None, typer.Option(help="Why.", show_default=False)] = None,
+    key: KeyOption = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Open a team's account.
+
+    Example: coffer account open acme --zone Europe/Berlin
+    """
+    from domain.ledger import OpenAccount
+
+    team = checked_team(team)
+    execute(
+        OpenAccount(team_id=team, zone=zone, anchor_day=anchor_day, card_id=card, reason=reason), key, output
+    )
+
+
+@account.command("close")
+def close_account(
+    team: Team, reason: ReasonOption, key: KeyOption = None, output: OutputOption = Output.table
+) -> None:
+    """Close a team's account: it takes no further command and no usage.
+
+    Example: coffer account close acme --reason "moved away"
+    """
+    from domain.ledger import CloseAccount
+
+    execute(CloseAccount(team_id=team, reason=reason), key, output)
+
+
+@account.command("show")
+def show_account(team: Team, output: OutputOption = Output.table) -> None:
+    """Show a team's account and its terms.
+
+    Example: coffer account show acme -o json
+    """
+    with wired() as wiring:
+        show(wiring.ask(lambda queries: queries.account(team)), output)
+
+
+def balance(
+    team: Team, at_version: AtVersion = None, as_of: AsOf = None, output: OutputOption = Output.table
+) -> None:
+    """Show what a team has: settled credits and their parts, debt, and its lots in burn order.
+
+    Example: coffer balance acme --as-of 2026-12-01T00:00:00Z
+    """
+    moment = _moment(at_version, as_of)
+    with wired() as wiring:
+        if output is not Output.table:
+            show(wiring.ask(lambda queries: queries.balance(team, moment)), output)
+            return
+
+        async def both(queries: Queries):  # type: ignore[no-untyped-def]
+            return await queries.balance(team, moment), await queries.lots(team, moment)
+
+        told, lots = wiring.ask(both)
+    show(told, output)
+    if lots.data:
+        show(lots, output, rows="data", columns=_LOT_COLUMNS)
+
+
+_LOT_COLUMNS = (
+    "lot_id",
+    "source",
+    "state",
+    "remaining",
+    "priority",
+    "action",
+    "project",
+    "effective_at",
+    "expires_at",
+)
+_STATEMENT_COLUMNS = (
+    "version",
+    "recorded_at",
+    "kind",
+    "amount",
+    "settled_after",
+    "debt_after",
+    "action",
+    "charge_id",
+    "lot_id",
+    "reason",
+)
+
+
+def statement(
+    team: Team,
+    limit: Limit = 50,
+    newest: Newest = False,
+    kind: Annotated[
+        str | None, typer.Option(help="Only events of this name, such as CreditsCharged.", show_default=False)
+    ] = None,
+    action: Annotated[str | None, typer.Option(help="Only this action.", show_default=False)] = None,
+    member: Annotated[str | None, typer.Option(help="Only this member.", show_default=False)] = None,
+    project: Annotated[str | None, typer.Option(help="Only this project.", show_default=False)] = None,
+    charge: Annotated[str | None, typer.Option(help="Only this charge.", show_default=False)] = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Show the running history: a line per event that moved credits, with the sums after it.
+
+    Example: coffer statement acme --newest --limit 10
+    """
+    from projections.statement import StatementFilter
+
+    asked = StatementFilter(
+        kinds=frozenset({kind}) if kind else None,
+        action=action,
+        member=member,
+        project=project,
+        charge_id=charge,
+    )
+    with wired() as wiring:
+        lines = wiring.ask(lambda queries: _statement(queries, team, asked, limit, newest))
+    show_rows(lines, output, _STATEMENT_COLUMNS)
+
+
+def history(
+    team: Team, limit: Limit = 50, newest: Newest = False, output: OutputOption = Output.table
+) -> None:
+    """Show a team's events as recorded, each with its hash.
+
+    Example: coffer history acme --limit 0 -o jsonl
+    """
+    with wired() as wiring:
+        entries = wiring.ask(lambda queries: _history(queries, team, limit, newest))
+    show_rows(entries, output, ("version", "position", "topic", "hash"))
+
+
+def explain(
+    team: Team,
+    charge: Annotated[
+        str,
+        typer.Argument(help="The charge, or the id of its usage record with --source.", show_default=False),
+    ],
+    source: Annotated[
+        str | None, typer.Option(help="The source of the usage record.", show_default=False)
+    ] = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Explain a charge: record, price step by step, lots that paid, refunds.
+
+    Example: coffer explain acme rec-7 --source urn:render:eu-1
+    """
+    from api.explanations import ExplanationAnswer
+    from domain.usage import usage_key
+    from projections.explain import plain_text
+
+    charge_id = usage_key(team, source, charge) if source else checked_charge(charge)
+    with wired() as wiring:
+        found, explained = wiring.ask(lambda queries: queries.explanation(team, charge_id))
+    if output is Output.table:
+        typer.echo(plain_text(explained), nl=False)
+    else:
+        show(ExplanationAnswer.of(found, explained), output)
+
+
+def estimate(
+    team: Team,
+    action: Annotated[str, typer.Argument(help="The action, such as image.generate.", show_default=False)],
+    meter: Annotated[
+        list[str] | None,
+        typer.Option("-m", "--meter", help="name=quantity, once per meter.", show_default=False),
+    ] = None,
+    dimension: Annotated[
+        list[str] | None,
+        typer.Option("-d", "--dimension", help="name=value, once per dimension.", show_default=False),
+    ] = None,
+    project: Annotated[
+        str | None, typer.Option(help="The project that would pay.", show_default=False)
+    ] = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Tell what a use would cost now and which lots would pay; nothing is changed.
+
+    Example: coffer estimate acme image.generate -m images=4 -d model=base
+    """
+    from api.queries import Use
+
+    use = Use(action, pairs(meter, "--meter"), pairs(dimension, "--dimension"), project)
+    with wired() as wiring:
+        answer = wiring.ask(lambda queries: queries.estimate(team, use))
+    if output is not Output.table:
+        show(answer, output)
+        return
+    told = answer.model_dump(mode="json", exclude={"computation", "card", "lines", "version", "position"})
+    told["paid by"] = ", ".join(f"{line.lot_id}" for line in answer.lines) or None
+    told["card"] = f"{answer.card.card_id} version {answer.card.version}" if answer.card else None
+    show_one(told, output)
+
+
+def pairs(given: list[str] | None, option: str) -> dict[str, str]:
+    """What ``name=value`` options say. Raises: Malformed."""
+    from domain.errors import Malformed
+
+    read: dict[str, str] = {}
+    for each in given or []:
+        name, equals, value = each.partition("=")
+        if not equals or not name or name in read:
+            raise Malformed(f"{option} {each!r}: write name=value, each name once")
+        read[name] = value
+    return read
+
+
+def checked_charge(charge_id: str) -> str:
+    """The id of a charge. Raises: Malformed."""
+    from domain.errors import Malformed
+
+    if len(charge_id) != 32 or not set(charge_id) <= set("0123456789abcdef"):
+        raise Malformed(
+            f"charge {charge_id[:64]!r} is not 32 hex digits: give the charge's id, or --source with the record's id"
+        )
+    return charge_id
+
+
+def checked_team(team: str) -> str:
+    """The id of a team that the API could name as well. Raises: Malformed."""
+    import re
+
+    from api.fields import ID_PATTERN
+    from domain.errors import Malformed
+
+    if not re.fullmatch(ID_PATTERN, team):
+        raise Malformed(
+            f"team {team[:64]!r}: 1 to 128 ASCII letters, digits or _.:@~+=- would be right (not first: .:@~+=)"
+        )
+    return team
+
+
+def _moment(at_version: int | None, as_of: str | None) -> Moment:
+    from api.parameters import moment
+
+    return moment(None, at_version, as_of)
+
+
+async def _statement(
+    queries: Queries, team: str, asked: StatementFilter, limit: int, newest: bool
+) -> list[dict[str, object]]:
+    lines: list[dict[str, object]] = []
+    async for page in _pages(limit, newest):
+        answer = await queries.statement(team, page.part, asked)
+        lines += [line.model_dump(mode="json") for line in answer.data]
+        page.following = answer.next
+    return lines
+
+
+async def _history(queries: Queries, team: str, limit: int, newest: bool) -> list[dict[str, object]]:
+    entries: list[dict[str, object]] = []
+    async for page in _pages(limit, newest):
+        answer = await queries.history(team, page.part)
+        entries += [entry.model_dump(mode="json") for entry in answer.data]
+        page.following = answer.next
+    return entries
+
+
+class _Part:
+    """A page to ask for; whoever asks says where the list goes on."""
+
+    def __init__(self, part: Page) -> None:
+        self.part = part
+        self.following: str | None = None
+
+
+async def _pages(limit: int, newest: bool) -> AsyncIterator[_Part]:
+    """Pages until the limit is reached (0: no limit) or the list ends."""
+    from api.cursors import LIMIT_MAX
+    from api.queries import Page
+
+    left, after = limit, None
+    while True:
+        size = min(left, LIMIT_MAX) if limit else LIMIT_MAX
+        part = _Part(Page(size, after, newest))
+        yield part
+        left, after = left - size, part.following
+        if after is None or (limit and not left):
+            return

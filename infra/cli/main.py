@@ -1,0 +1,95 @@
+"""The `coffer` command: one family of commands per file; a refusal is one clear line and exit 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from infra.cli import about, accounts, catalogue, funding, keys, running, stream, up
+from infra.cli.session import REFUSED
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="coffer",
+    help="A credits ledger: every charge, grant, top-up and refund is one immutable event on one team's account.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Run": (up.up, running.serve, running.consume, running.project, running.migrate),
+    "Ask": (accounts.balance, accounts.statement, accounts.history, accounts.explain, accounts.estimate),
+    "Change": (funding.grant, funding.topup, funding.refund),
+    "Catalogue": (catalogue.publish,),
+    "Stream": (stream.offset,),
+    "Operate": (about.config, about.openapi),
+}
+for panel, commands in _PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+app.add_typer(accounts.account, name="account", rich_help_panel="Change")
+app.add_typer(catalogue.sources, name="sources", rich_help_panel="Catalogue")
+app.add_typer(stream.dlq, name="dlq", rich_help_panel="Stream")
+app.add_typer(keys.keys, name="keys", rich_help_panel="Operate")
+
+
+def main() -> None:
+    """One command has run; exit 0 fine, 1 a difference was found, 2 refused or not understood."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        told = refusal(error)
+        if told is None:
+            raise
+        print(f"coffer: {told}", file=sys.stderr)
+        sys.exit(REFUSED)
+
+
+def refusal(error: Exception) -> str | None:
+    """What to say of an error that somebody outside this program can do something about; None for a bug."""
+    from pydantic import ValidationError
+
+    from domain.errors import Busy, LedgerError
+    from domain.ledger import OutcomeUnknown
+    from infra.settings import ForbiddenSetting
+    from infra.wiring import NotConnected
+
+    if isinstance(error, LedgerError):
+        return error.detail
+    if isinstance(error, NotConnected | ForbiddenSetting):
+        return str(error)
+    if isinstance(error, Busy):
+        return f"{error}; nothing was written, try again"
+    if isinstance(error, OutcomeUnknown):
+        return f"{error}; repeat the command with the same --key, it happens at most once"
+    if isinstance(error, ValidationError):
+        return "; ".join(
+            f"COFFER_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors()
+        )
+    return _machine_refusal(error)
+
+
+def _machine_refusal(error: Exception) -> str | None:
+    """Servers that are away or not set up, told without a traceback and without a password."""
+    import psycopg
+
+    from infra.logs import SECRET_TEXT
+
+    if isinstance(error, psycopg.errors.UndefinedTable):
+        return "the database has no tables yet: run `coffer migrate`"
+    if isinstance(error, psycopg.OperationalError | OSError):
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return SECRET_TEXT.sub("[hidden]", first)
+    if type(error).__module__.startswith("kafka."):
+        return f"Kafka: {type(error).__name__}: {error}"
+    return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""What every command shares: how it connects, who it is, how it prints, and how it says no."""
+
+from __future__ import annotations
+
+import csv
+import getpass
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from domain.actors import Actor
+    from domain.ledger import Answer, Command
+    from infra.wiring import Wiring
+
+FINE, DIFFERENCE, REFUSED = 0, 1, 2
+Row = Mapping[str, object]
+
+
+class Output(StrEnum):
+    """How an answer is printed."""
+
+    table = "table"
+    json = "json"
+    jsonl = "jsonl"
+    csv = "csv"
+
+
+OutputOption = Annotated[Output, typer.Option("-o", "--output", help="How to print the answer.")]
+Team = Annotated[str, typer.Argument(help="The team, as its usage records name it.", show_default=False)]
+KeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        help="Idempotency key: the same key and command happen once. A new one by default.",
+        show_default=False,
+    ),
+]
+ReasonOption = Annotated[
+    str, typer.Option("--reason", help="Why, for whoever reads the history.", show_default=False)
+]
+
+
+@contextmanager
+def wired() -> Iterator[Wiring]:
+    """The parts of the ledger that the command asks for, closed at its end."""
+    from infra.settings import load_settings
+    from infra.wiring import Wiring
+
+    with Wiring(load_settings(), "coffer cli") as wiring:
+        yield wiring
+
+
+def log_to_stderr() -> None:
+    """Long work logs as the settings say."""
+    from infra.logs import configure_logs
+    from infra.settings import load_settings
+
+    configure_logs(load_settings().log_level)
+
+
+def principal() -> str:
+    """Who types: the operating system's user."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return "cli:unknown"
+
+
+def operator() -> Actor:
+    """The actor of what is typed here."""
+    from domain.actors import Actor
+
+    return Actor(principal(), "operator")
+
+
+def execute(command: Command, key: str | None, output: Output) -> None:
+    """The command has happened and its answer is printed."""
+    from uuid import uuid4
+
+    from api.answers import CommandAnswer
+    from domain.ledger import Caller
+
+    with wired() as wiring:
+        answer: Answer = wiring.ledger.execute(command, Caller(principal(), "operator"), key or uuid4().hex)
+    show(CommandAnswer.of(answer), output)
+
+
+def show(answer: BaseModel, output: Output, *, rows: str | None = None, columns: Sequence[str] = ()) -> None:
+    """An answer is printed; ``rows`` names the list in it that is one row each, ``columns`` those that a table has room for."""
+    told: dict[str, object] = answer.model_dump(mode="json")
+    listed = told.get(rows) if rows else None
+    if output is Output.json:
+        typer.echo(json.dumps(told, ensure_ascii=False, indent=2))
+    elif isinstance(listed, list):
+        show_rows(listed, output, columns)
+    else:
+        show_one(told, output)
+
+
+def show_one(told: Row, output: Output) -> None:
+    """One thing with names and values is printed."""
+    if output is Output.json:
+        typer.echo(json.dumps(told, ensure_ascii=False, indent=2))
+    elif output is Output.table:
+        _table(
+            ("", ""),
+            [(name, _cell(value)) for name, value in told.items() if value is not None],
+            header=False,
+        )
+    else:
+        show_rows([told], output)
+
+
+def show_rows(rows: Iterable[Row], output: Output, columns: Sequence[str] = ()) -> None:
+    """Rows are printed, all of one kind."""
+    if output is Output.jsonl:
+        for row in rows:
+            typer.echo(json.dumps(row, ensure_ascii=False))
+        return
+    listed = list(rows)
+    if output is Output.json:
+        typer.echo(json.dumps(listed, ensure_ascii=False, indent=2))
+    elif output is Output.csv:
+        _csv(listed)
+    else:
+        names = columns or list(listed[0] if listed else ())
+        _table(names, [[_cell(row.get(name)) for name in names] for row in listed])
+
+
+def note(text: str) -> None:
+    """A remark for people, apart from the answer."""
+    typer.echo(text, err=True)
+
+
+def _csv(rows: Sequence[Row]) -> None:
+    if rows:
+        writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[str]], *, header: bool = True) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD if header else None, show_header=header, pad_edge=False)
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        # As text, so that nothing a caller once sent is read as markup.
+        table.add_row(*map(Text, row))
+    # A file or a pipe has no width: nothing is cut there.
+    Console(width=None if sys.stdout.isatty() else 400).print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)

@@ -1,0 +1,216 @@
+"""Reads for people who wait: one team's head, events, claims and index, on an asynchronous pool."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+from uuid import UUID
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow, tuple_row
+from psycopg_pool import AsyncConnectionPool
+
+from api.keys import StoredKey
+from api.ports import AccountOnFile, StoredEvent
+from domain.account.applying import fold
+from domain.account.decision import account_id
+from domain.account.events import ChargeRefunded, CreditsCharged, UsageWaived
+from domain.account.index import IndexKind
+from domain.account.state import STATE_SCHEMA, TeamAccount
+from domain.errors import Busy
+from domain.shards import shard_of
+from infra.postgres.connections import CONNECT_TIMEOUT_SECONDS, Timeouts, session_options
+from infra.postgres.mapper import ACCOUNT_SHAPES, decode_account
+
+WAIT_SECONDS_MAX = 5.0
+Pool: TypeAlias = "AsyncConnectionPool[AsyncConnection[TupleRow]]"
+
+_EVENT = "originator_version, position, topic, state, previous_hash, hash"
+
+
+class AsyncShards:
+    """Connections for reads, to the database that holds a shard. The pool opens at first use, on the loop that uses it."""
+
+    def __init__(
+        self, database_url: str, shards: int, *, timeouts: Timeouts | None = None, connections_max: int = 8
+    ) -> None:
+        self.count = shards
+        self._database_url = database_url
+        self._timeouts = timeouts or Timeouts()
+        self._connections_max = connections_max
+        self._pool: Pool | None = None
+        self._opening = asyncio.Lock()
+
+    @asynccontextmanager
+    async def connection_for(self, shard: int) -> AsyncIterator[AsyncConnection[TupleRow]]:
+        """A connection in autocommit. Raises: Busy when the database does not answer within its bounds."""
+        assert 0 <= shard < self.count, f"shard {shard} is none of 0 to {self.count - 1}"
+        try:
+            pool = await self._opened()
+            async with pool.connection() as connection:
+                yield connection
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise Busy(f"the database did not answer in time: {error}") from error
+
+    async def close(self) -> None:
+        """No connection is open any more."""
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None
+
+    async def _opened(self) -> Pool:
+        async with self._opening:
+            if self._pool is None:
+                pool = AsyncConnectionPool(
+                    self._database_url,
+                    kwargs={
+                        "autocommit": True,
+                        "row_factory": tuple_row,
+                        "options": session_options(self._timeouts, "-c default_transaction_read_only=on"),
+                        "application_name": "coffer api reads",
+                        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+                    },
+                    min_size=1,
+                    max_size=self._connections_max,
+                    timeout=WAIT_SECONDS_MAX,
+                    # A connection that died while it waited is noticed before a request gets it.
+                    check=AsyncConnectionPool.check_connection,
+                    open=False,
+                )
+                await pool.open()
+                self._pool = pool
+            return self._pool
+
+
+class PostgresAccountReads:
+    """The API's reads of accounts, and of API keys."""
+
+    def __init__(self, shards: AsyncShards) -> None:
+        self._shards = shards
+
+    async def account(self, team_id: str) -> AccountOnFile | None:
+        """Head, position of the shard and clock of one statement, so of one instant."""
+        shard = self._shard(team_id)
+        rows = await self._rows(
+            shard,
+            "SELECT h.state, h.state_schema, h.account_id, h.version, l.position, clock_timestamp()"
+            " FROM account_head h JOIN shard_log l ON l.shard = h.shard WHERE h.shard = %s AND h.team_id = %s",
+            (shard, team_id),
+        )
+        if not rows:
+            return None
+        state, schema, account, version, position, now = rows[0]
+        if schema == STATE_SCHEMA:
+            return AccountOnFile(decode_account(state), position, now)
+        return AccountOnFile(await self._fold_again(shard, account, version), position, now)
+
+    async def events(
+        self,
+        team_id: str,
+        *,
+        after: int | None = None,
+        until: int | None = None,
+        limit: int,
+        newest_first: bool = False,
+    ) -> list[StoredEvent]:
+        """As the port says."""
+        shard = self._shard(team_id)
+        beyond, order = ("<", "DESC") if newest_first else (">", "ASC")
+        start = after if after is not None else (2**62 if newest_first else 0)
+        rows = await self._rows(
+            shard,
+            f"SELECT {_EVENT} FROM ledger_events WHERE shard = %s AND originator_id = %s"  # noqa: S608 - from constants
+            f" AND originator_version {beyond} %s AND originator_version <= %s"
+            f" ORDER BY originator_version {order} LIMIT %s",
+            (shard, account_id(team_id), start, 2**62 if until is None else until, limit),
+        )
+        return [_stored(row) for row in rows]
+
+    async def usage(self, team_id: str, usage_key: str) -> StoredEvent | None:
+        """The event with the claim, if it is this team's; the identities of due facts in the same column are no usage."""
+        shard = self._shard(team_id)
+        rows = await self._rows(
+            shard,
+            f"SELECT {_EVENT} FROM ledger_events WHERE shard = %s AND usage_key = %s AND originator_id = %s",  # noqa: S608 - from constants
+            (shard, UUID(hex=usage_key), account_id(team_id)),
+        )
+        stored = [_stored(row) for row in rows]
+        return next((each for each in stored if isinstance(each.event, CreditsCharged | UsageWaived)), None)
+
+    async def refunds(self, team_id: str, charge_id: str, after: int) -> list[StoredEvent]:
+        """Read from the stream itself, not from a projection that may be behind; asked only of charges with refunds."""
+        shard = self._shard(team_id)
+        rows = await self._rows(
+            shard,
+            f"SELECT {_EVENT} FROM ledger_events WHERE shard = %s AND originator_id = %s"  # noqa: S608 - from constants
+            " AND originator_version > %s AND topic = %s AND position(%s::bytea IN state) > 0"
+            " ORDER BY originator_version",
+            (shard, account_id(team_id), after, ChargeRefunded.TOPIC, charge_id.encode()),
+        )
+        stored = [_stored(row) for row in rows]
+        return [
+            each
+            for each in stored
+            if isinstance(each.event, ChargeRefunded) and each.event.charge_id == charge_id
+        ]
+
+    async def entries(self, team_id: str, kind: IndexKind, keys: Collection[str]) -> dict[str, bytes]:
+        """The index entries of these keys."""
+        if not keys:
+            return {}
+        shard = self._shard(team_id)
+        rows = await self._rows(
+            shard,
+            "SELECT key, entry FROM account_index WHERE shard = %s AND team_id = %s AND kind = %s AND key = ANY(%s)",
+            (shard, team_id, kind, list(keys)),
+        )
+        return dict(rows)
+
+    async def key(self, key_id: str) -> StoredKey | None:
+        """The API key of that id."""
+        rows = await self._rows(
+            0,
+            "SELECT key_id, name, role, secret_mac, created_at, expires_at, revoked_at FROM api_key WHERE key_id = %s",
+            (key_id,),
+        )
+        return StoredKey(*rows[0]) if rows else None
+
+    async def missing(self) -> list[str]:
+        """What is missing before requests can be answered."""
+        try:
+            rows = await self._rows(0, "SELECT shards FROM installation", ())
+        except (Busy, psycopg.Error) as error:
+            return [f"the database is not ready: {type(error).__name__}"]
+        if not rows or rows[0][0] != self._shards.count:
+            return ["the database is installed with another number of shards: restart this process"]
+        return []
+
+    def _shard(self, team_id: str) -> int:
+        return shard_of(team_id, self._shards.count)
+
+    async def _rows(self, shard: int, query: str, values: Sequence[object]) -> list[TupleRow]:
+        async with self._shards.connection_for(shard) as connection:
+            cursor = await connection.execute(query.encode(), values, binary=True)
+            return await cursor.fetchall()
+
+    async def _fold_again(self, shard: int, account: UUID, version: int) -> TeamAccount:
+        """A head of another schema is not believed: the account is folded from its events."""
+        rows = await self._rows(
+            shard,
+            "SELECT topic, state FROM ledger_events WHERE shard = %s AND originator_id = %s"
+            " AND originator_version <= %s ORDER BY originator_version",
+            (shard, account, version),
+        )
+        folded, _ = fold(None, (ACCOUNT_SHAPES.decode(topic, state) for topic, state in rows))
+        assert folded is not None, f"account {account} has a head and no events"
+        return folded
+
+
+def _stored(row: TupleRow) -> StoredEvent:
+    version, position, topic, state, previous_hash, chained = row
+    return StoredEvent(
+        version, position, topic, state, previous_hash, chained, ACCOUNT_SHAPES.decode(topic, state)
+    )

@@ -1,0 +1,221 @@
+"""The one place that builds things: from settings to a ledger, its questions, and the API before them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import msgspec
+
+from infra.settings import Settings, key_pepper
+
+if TYPE_CHECKING:
+    # A command that only prints its settings need not wait for the database driver or the web framework.
+    from starlette.types import ASGIApp
+
+    from api.app import Behind
+    from api.queries import Queries
+    from domain.ledger import Ledger
+    from infra.postgres.account_reads import AsyncShards, PostgresAccountReads
+    from infra.postgres.api_keys import ApiKeys
+    from infra.postgres.batch_writer import PostgresBatchStore
+    from infra.postgres.catalogue_store import PostgresCatalogue
+    from infra.postgres.dead_letters import DeadLetters
+    from infra.postgres.read_models import PostgresStatement
+    from infra.postgres.shards import ShardMap
+    from infra.postgres.stream_state import StreamState
+
+T = TypeVar("T")
+
+
+class NotConnected(RuntimeError):
+    """No address was given and no local stack is running."""
+
+
+class Endpoints(msgspec.Struct, frozen=True):
+    """Where a running local stack listens; `coffer up` notes it in the state directory."""
+
+    database_url: str | None = None
+    kafka_bootstrap: str | None = None
+    api_url: str | None = None
+
+
+def endpoints_file(state_directory: Path) -> Path:
+    """The file in which a running local stack is noted."""
+    return state_directory / "endpoints.json"
+
+
+def connected(settings: Settings) -> Settings:
+    """The settings with the addresses of the running local stack where none was given."""
+    file = endpoints_file(settings.state_directory)
+    noted = msgspec.json.decode(file.read_bytes(), type=Endpoints) if file.exists() else Endpoints()
+    return settings.model_copy(
+        update={
+            "database_url": settings.database_url or noted.database_url or _running_database(settings),
+            "kafka_bootstrap": settings.kafka_bootstrap or noted.kafka_bootstrap,
+        }
+    )
+
+
+def _running_database(settings: Settings) -> str | None:
+    # Only when nothing else tells: looking through the processes takes a while.
+    from infra.local.postgres import running_url
+
+    return running_url(settings.state_directory)
+
+
+class Wiring:
+    """What one process uses, each part built when it is first asked for and closed at the end.
+
+    Raises, where a database or a broker is needed and none is known: NotConnected.
+    """
+
+    def __init__(self, settings: Settings, application_name: str = "coffer") -> None:
+        self.settings = connected(settings)
+        self._application_name = application_name
+        self._closing: list[Callable[[], None]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def database_url(self) -> str:
+        """The address of the database."""
+        if self.settings.database_url is None:
+            raise NotConnected(
+                "no database: set COFFER_DATABASE_URL, or start the local stack with `coffer up`"
+                f" (looked in {self.settings.state_directory})"
+            )
+        return self.settings.database_url
+
+    @property
+    def kafka_bootstrap(self) -> str:
+        """The address of the broker."""
+        if self.settings.kafka_bootstrap is None:
+            raise NotConnected(
+                "no Kafka: set COFFER_KAFKA_BOOTSTRAP, or start the local stack with `coffer up`"
+            )
+        return self.settings.kafka_bootstrap
+
+    @cached_property
+    def pepper(self) -> bytes:
+        """What keys the digests of API keys and the signatures of cursors."""
+        return key_pepper(self.settings)
+
+    @cached_property
+    def shards(self) -> ShardMap:
+        """The shards of the installation."""
+        from infra.postgres.shards import ShardMap
+
+        shards = ShardMap.of(self.settings, self.database_url, self._application_name)
+        self._closing.append(shards.close)
+        return shards
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """Decides commands."""
+        from domain.ledger import Ledger
+        from infra.postgres.ledger_store import PostgresLedgerStore
+
+        return Ledger(PostgresLedgerStore(self.shards))
+
+    @cached_property
+    def catalogue(self) -> PostgresCatalogue:
+        """What is sold."""
+        from infra.postgres.catalogue_store import PostgresCatalogue
+
+        catalogue = PostgresCatalogue(self.shards)
+        self._closing.append(catalogue.close)
+        return catalogue
+
+    @cached_property
+    def keys(self) -> ApiKeys:
+        """API keys."""
+        from infra.postgres.api_keys import ApiKeys
+
+        return ApiKeys(self.shards, self.pepper)
+
+    @cached_property
+    def statement(self) -> PostgresStatement:
+        """Reads of the statement."""
+        from infra.postgres.read_models import PostgresStatement
+
+        return PostgresStatement(self.shards)
+
+    @cached_property
+    def dead_letters(self) -> DeadLetters:
+        """Records that were rejected or parked."""
+        from infra.postgres.dead_letters import DeadLetters
+
+        return DeadLetters(self.shards)
+
+    @cached_property
+    def stream_state(self) -> StreamState:
+        """Where the ledger stands in the stream."""
+        from infra.postgres.stream_state import StreamState
+
+        return StreamState(self.shards)
+
+    @cached_property
+    def batch_store(self) -> PostgresBatchStore:
+        """Writes what the stream brings, for retries of dead letters."""
+        from infra.postgres.batch_writer import PostgresBatchStore
+
+        store = PostgresBatchStore(self.shards)
+        self._closing.append(store.close)
+        return store
+
+    def ask(self, question: Callable[[Queries], Awaitable[T]]) -> T:
+        """The answer to one question, or to several on one pool."""
+
+        async def asked() -> T:
+            shards, reads = self._reads()
+            try:
+                return await question(self._behind(reads).queries())
+            finally:
+                await shards.close()
+
+        return asyncio.run(asked())
+
+    def api(self) -> ASGIApp:
+        """The API; its pool of read connections closes with it."""
+        from api.app import create_api
+
+        shards, reads = self._reads()
+        return create_api(self._behind(reads), closing=shards.close)
+
+    def close(self) -> None:
+        """Everything that was built is closed, last first."""
+        while self._closing:
+            self._closing.pop()()
+
+    def _reads(self) -> tuple[AsyncShards, PostgresAccountReads]:
+        from infra.postgres.account_reads import AsyncShards, PostgresAccountReads
+        from infra.postgres.connections import Timeouts
+
+        shards = AsyncShards(
+            self.database_url,
+            self.shards.count,
+            timeouts=Timeouts.of(self.settings),
+            connections_max=self.settings.database_connections_max,
+        )
+        return shards, PostgresAccountReads(shards)
+
+    def _behind(self, reads: PostgresAccountReads) -> Behind:
+        from api.app import Behind
+
+        return Behind(
+            ledger=self.ledger,
+            accounts=reads,
+            statements=self.statement,
+            catalogue=self.catalogue,
+            keys=reads,
+            readiness=reads,
+            pepper=self.pepper,
+        )
