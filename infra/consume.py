@@ -282,7 +282,6 @@ class UsageWorker:
 
     def _close_source(self) -> None:
         source, self._source_open = self._source_open, None
-        self._begun.clear()
         self._untried.clear()
         if source is not None:
             source.close()
@@ -343,34 +342,42 @@ class UsageWorker:
     # --- batches ---
 
     def _parts(self, reads: Sequence[PartitionRead]) -> Iterator[list[PartitionRead]]:
-        """What is decided together: within the bounds, and one by one where a worker died before."""
+        """What is decided together: within the bounds, and one by one where a worker died before.
+
+        The first try after a partition was taken up is noted just before it: whoever dies in it leaves the note behind.
+        """
         careful = [read for read in reads if self._died_here(read)]
         usual = [read for read in reads if read not in careful]
-        yield from within(usual, self._settings.batch_records_max, self._settings.batch_bytes_max)
+        for part in within(usual, self._settings.batch_records_max, self._settings.batch_bytes_max):
+            for read in part:
+                if read.records and read.partition in self._untried:
+                    self._begin(read.partition, read.expected_offset)
+            yield part
         for read in careful:
             yield from self._one_by_one(read)
 
     def _died_here(self, read: PartitionRead) -> bool:
-        """The first try after the partition was taken up is written down: whoever dies in it leaves the note behind."""
-        key = read.partition
-        if key not in self._untried or not read.records:
+        key, offset = read.partition, read.expected_offset
+        # A try of ours that ended without a database is no death.
+        if key not in self._untried or not read.records or self._begun.get(key) == offset:
             return False
+        return self._ledger.state.attempts(key, offset) > 0
+
+    def _begin(self, key: PartitionKey, offset: int) -> int:
+        """Returns how often workers began at this offset and did not go beyond it, this time included."""
         self._untried.discard(key)
-        self._begun[key] = read.expected_offset
-        return self._ledger.state.begin_attempt(key, read.expected_offset) > 1
+        if self._begun.get(key) == offset:
+            return self._ledger.state.attempts(key, offset)
+        self._begun[key] = offset
+        return self._ledger.state.begin_attempt(key, offset)
 
     def _one_by_one(self, read: PartitionRead) -> Iterator[list[PartitionRead]]:
         _log.warning("usage_one_by_one", **_named(read.partition), offset=read.expected_offset)
-        state = self._ledger.state
         for single in singles(read):
-            key, offset = single.partition, single.expected_offset
-            if self._begun.get(key) == offset:
-                count = state.attempts(key, offset)
-            else:
-                count = state.begin_attempt(key, offset)
-                self._begun[key] = offset
+            count = self._begin(single.partition, single.expected_offset)
             if count > CRASHES_MAX:
-                self._halt(key, poison_message(offset, count - 1, "the process died without a word"))
+                how = "the process died without a word"
+                self._halt(single.partition, poison_message(single.expected_offset, count - 1, how))
                 return
             yield [single]
 

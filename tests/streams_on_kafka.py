@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from kafka import KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
 
 from consumers.batches import PartitionKey
 from domain.account.decision import account_id
@@ -32,6 +33,7 @@ from infra.postgres.ledger_store import PostgresLedgerStore
 from infra.postgres.shards import ShardMap
 from infra.postgres.stream_state import Fate, Outcomes, StreamState
 from infra.settings import Settings
+from infra.topics import dead_letter_topic
 from tests.builders import unit_card
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -85,8 +87,7 @@ class Stream:
         self._commands = 0
 
     def close(self) -> None:
-        if self._producer is not None:
-            self._producer.close()
+        self.close_producer()
         self.catalogue.close()
         self.shards.close()
 
@@ -180,6 +181,12 @@ class Stream:
             )
         self.producer.flush(30)
 
+    def close_producer(self) -> None:
+        """The next record is sent by a new client, which knows nothing of the topic."""
+        if self._producer is not None:
+            self._producer.close()
+        self._producer = None
+
     # --- working through it ---
 
     def work(self, **options: Any) -> Outcomes:
@@ -190,26 +197,20 @@ class Stream:
         """A worker that reads until stopped, in a thread."""
         return BackgroundWorker(self.settings, WorkerOptions(topics=(self.topic,), **options))
 
-    def spawn(self, *, drained: bool = True, failpoint: str = "", **options: Any) -> subprocess.Popen[bytes]:
-        """A worker in a process of its own."""
-        code = (
-            "import sys, json; from infra.logs import configure_logs; configure_logs();"
-            "from infra.settings import Settings; from infra.consume import WorkerOptions, run_worker;"
-            "a = json.loads(sys.argv[1]);"
-            "run_worker(Settings(database_url=a['database_url'], kafka_bootstrap=a['bootstrap']),"
-            " WorkerOptions(topics=(a['topic'],), until_drained=a['drained'], **a['options']))"
-        )
+    def spawn(
+        self, *, drained: bool = True, failpoint: str = "", dies_on: str = "", **options: Any
+    ) -> subprocess.Popen[bytes]:
+        """A worker in a process of its own; with ``dies_on`` it is killed whenever it decides that record."""
         arguments = {
             "database_url": self.database_url,
             "bootstrap": self.bootstrap,
-            "topic": self.topic,
-            "drained": drained,
-            "options": options,
+            "dies_on": dies_on,
+            "options": {"topics": [self.topic], "until_drained": drained, **options},
         }
         return subprocess.Popen(
-            [sys.executable, "-c", code, json.dumps(arguments)],
+            [sys.executable, "-m", "tests.worker_process", json.dumps(arguments)],
             cwd=REPOSITORY,
-            env=os.environ | {"COFFER_FAILPOINT": failpoint, "PYTHONPATH": str(REPOSITORY)},
+            env=os.environ | {"COFFER_FAILPOINT": failpoint},
         )
 
     def retry(self, **wanted: Any) -> list[RetryReport]:
@@ -223,6 +224,21 @@ class Stream:
             store.close()
 
     # --- what became of it ---
+
+    def dead_letter_records(self) -> list[ConsumerRecord]:
+        """All that is in the dead-letter topic."""
+        consumer = KafkaConsumer(bootstrap_servers=self.bootstrap, group_id=None, enable_auto_commit=False)
+        try:
+            partition = TopicPartition(dead_letter_topic(self.topic), 0)
+            consumer.assign([partition])
+            consumer.seek(partition, 0)
+            end = consumer.end_offsets([partition])[partition]
+            found: list[ConsumerRecord] = []
+            while consumer.position(partition) < end:
+                found += consumer.poll(timeout_ms=500).get(partition, [])
+            return found
+        finally:
+            consumer.close()
 
     def letter_counts(self) -> dict[tuple[str, str], int]:
         return self.letters.count(LetterFilter(topic=self.topic, status=None))

@@ -17,6 +17,7 @@ from infra.postgres.dead_letters import DeadLetters, StoredLetter
 from infra.topics import dead_letter_topic
 
 ACKNOWLEDGED_SECONDS_MAX = 20.0
+BLOCKED_MILLISECONDS_MAX = 5_000
 NULL_HEADERS = "coffer_dlt-null-headers"
 """Positions (from 0, joined by commas) of the record's own headers whose value was null: the client sends none."""
 
@@ -93,7 +94,7 @@ class DeadLetterPublisher:
                 bootstrap_servers=self._bootstrap.split(","),
                 acks="all",
                 enable_idempotence=True,
-                max_block_ms=10_000,
+                max_block_ms=BLOCKED_MILLISECONDS_MAX,
                 max_request_size=2 * 1024 * 1024,
                 value_serializer=_Serializer(),
                 **CLIENT,

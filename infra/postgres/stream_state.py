@@ -76,10 +76,15 @@ class StreamState:
         return [StreamPosition(PartitionKey(*row[:4]), row[4], row[5]) for row in rows]
 
     def release(self, partition: PartitionKey) -> bool:
-        """A halted partition may be read again from where it stood; False when it was not halted."""
-        return self._change(
-            f"UPDATE consumed SET halted = NULL WHERE {_PARTITION} AND halted IS NOT NULL", partition
-        )
+        """A halted partition is read again from where it stood, its crashes forgotten; False when it was not halted."""
+        with self._shards.connection_for(self._home(partition)) as connection, connection.transaction():
+            released = connection.execute(
+                f"UPDATE consumed SET halted = NULL WHERE {_PARTITION} AND halted IS NOT NULL",
+                self._where(partition),
+            )
+            if released.rowcount:
+                connection.execute(f"DELETE FROM crash_attempt WHERE {_PARTITION}", self._where(partition))
+            return released.rowcount == 1
 
     def skip_to(self, partition: PartitionKey, offset: int, why: str) -> bool:
         """A halted partition goes on at ``offset``; what lies before is a hole that names the operator's reason.
@@ -104,6 +109,7 @@ class StreamState:
                 f"UPDATE consumed SET next_offset = %s, halted = NULL WHERE {_PARTITION}",
                 [offset, *self._where(partition)],
             )
+            connection.execute(f"DELETE FROM crash_attempt WHERE {_PARTITION}", self._where(partition))
             return True
 
     # --- holes ---
