@@ -46,7 +46,7 @@ from infra.postgres.appending import (
 )
 from infra.postgres.connections import NOT_REACHED
 from infra.postgres.heads import Head, StoredIndex, load_claims, load_heads
-from infra.postgres.ledger_store import database_clock
+from infra.postgres.ledger_store import Clock, database_clock
 from infra.postgres.shards import ShardMap
 
 ACCOUNTS_KEPT_MAX = 10_000
@@ -95,10 +95,16 @@ class AccountCache:
 
 
 class PostgresBatchStore:
-    """Where batches go: one connection, one transaction each. Not for use by several threads at once."""
+    """Where batches go: one connection, one transaction each. Not for use by several threads at once.
 
-    def __init__(self, shards: ShardMap, *, accounts_kept_max: int = ACCOUNTS_KEPT_MAX) -> None:
+    Told no other clock, the database's decides.
+    """
+
+    def __init__(
+        self, shards: ShardMap, *, accounts_kept_max: int = ACCOUNTS_KEPT_MAX, clock: Clock | None = None
+    ) -> None:
         self._shards = shards
+        self._clock = clock or database_clock
         self._cache = AccountCache(accounts_kept_max)
         self._connection: psycopg.Connection[TupleRow] | None = None
         self._server_session: TupleRow | None = None
@@ -115,7 +121,7 @@ class PostgresBatchStore:
         try:
             connection = self._connected()
             transaction = PostgresBatchTransaction(
-                connection.cursor(), self._shards, self._cache, lock_heads=self._lock_heads
+                connection.cursor(), self._shards, self._cache, self._clock, lock_heads=self._lock_heads
             )
             hit("batch.after_begin")
             yield transaction
@@ -294,7 +300,13 @@ class PostgresBatchTransaction:
     """One transaction of the store while a batch is decided in it."""
 
     def __init__(
-        self, cursor: Cursor[TupleRow], shards: ShardMap, cache: AccountCache, *, lock_heads: bool
+        self,
+        cursor: Cursor[TupleRow],
+        shards: ShardMap,
+        cache: AccountCache,
+        clock: Clock,
+        *,
+        lock_heads: bool,
     ) -> None:
         self._cursor = cursor
         self._shards = shards
@@ -302,7 +314,7 @@ class PostgresBatchTransaction:
         self._lock_heads = lock_heads
         self._taken: dict[str, Head] = {}
         self._versions: dict[str, int] = {}
-        self.now = database_clock(cursor)
+        self.now = clock(cursor)
         self.advances: Sequence[PartitionAdvance] = ()
         self.written = False
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import TypeAlias
 
 from psycopg import Cursor, errors
 from psycopg.rows import TupleRow, tuple_row
@@ -15,17 +16,21 @@ from domain.account.state import TeamAccount
 from domain.chain import GENESIS
 from domain.errors import Busy
 from domain.ledger import OutcomeUnknown
-from infra.postgres.appending import AccountWrite, HeadMoved, append, new_events
+from infra.postgres.appending import AccountWrite, HeadMoved, append_one, new_events
 from infra.postgres.connections import NOT_REACHED
 from infra.postgres.heads import Head, StoredIndex, load_heads
 from infra.postgres.shards import ShardMap
 
+Clock: TypeAlias = "Callable[[Cursor[TupleRow]], datetime]"
+"""Tells the instant at which something is decided, on the connection that will write it."""
+
 
 class PostgresLedgerStore:
-    """Opens sessions on the database that holds the team's shard."""
+    """Opens sessions on the database that holds the team's shard; told no other clock, the database's decides."""
 
-    def __init__(self, shards: ShardMap) -> None:
+    def __init__(self, shards: ShardMap, *, clock: Clock | None = None) -> None:
         self._shards = shards
+        self._clock = clock or database_clock
 
     @contextmanager
     def session(self, team_id: str) -> Iterator[PostgresAccountSession]:
@@ -38,7 +43,9 @@ class PostgresLedgerStore:
         committing = False
         try:
             with self._shards.connection_for(shard) as connection, connection.transaction():
-                session = PostgresAccountSession(connection.cursor(row_factory=tuple_row), shard, team_id)
+                session = PostgresAccountSession(
+                    connection.cursor(row_factory=tuple_row), shard, team_id, self._clock
+                )
                 yield session
                 committing = session.saved
         except HeadMoved as error:
@@ -57,7 +64,9 @@ class PostgresLedgerStore:
 class PostgresAccountSession:
     """One transaction on one account; its head row stays locked until the end."""
 
-    def __init__(self, cursor: Cursor[TupleRow], shard: int, team_id: str) -> None:
+    def __init__(
+        self, cursor: Cursor[TupleRow], shard: int, team_id: str, clock: Clock | None = None
+    ) -> None:
         self._cursor = cursor
         self._shard = shard
         self._team_id = team_id
@@ -66,7 +75,7 @@ class PostgresAccountSession:
         self.account: TeamAccount | None = self._head.account if self._head else None
         self.index: AccountIndex = StoredIndex(cursor, shard, team_id)
         # Read once the lock is ours, so that waiting for it does not make this decision older than the one before.
-        self.now = database_clock(cursor)
+        self.now = (clock or database_clock)(cursor)
 
     def _locked_head(self) -> Head | None:
         head = load_heads(self._cursor, self._shard, [self._team_id], lock=True).get(self._team_id)
@@ -132,7 +141,7 @@ class PostgresAccountSession:
             )
         # Last, because from here on every other writer of the shard waits for our commit.
         if write.events:
-            append(self._cursor, self._shard, [write])
+            append_one(self._cursor, self._shard, write)
         self.saved = True
 
     def _keep_answer(
