@@ -133,7 +133,7 @@ class AccountMachine(RuleBasedStateMachine):
         terms: dict[str, Any] = {"priority": priority, "action": action, "project": project}
 
         def command(decision: Decision) -> None:
-            dates = {"effective_at": effective, "expires_at": expires}
+            dates: dict[str, Any] = {"effective_at": effective, "expires_at": expires}
             if bought:
                 basis = CostBasis(100, "EUR")
                 top_up_credits(decision, amount, payment_reference="p", cost_basis=basis, **dates, **terms)

@@ -207,7 +207,7 @@ def postings(team: AnAccount) -> tuple[dict[str, int], int]:  # noqa: C901 - one
 @settings(max_examples=60, deadline=None)
 @given(used=uses, looks=st.lists(st.integers(0, 20 * HOURS), max_size=5))
 def test_i19_extra_looks_change_nothing(used: list[dict[str, int]], looks: list[int]) -> None:
-    lots = [{"amount": 50, "expires": 3 * HOURS}, {"amount": 20, "expires": None}]
+    lots: list[dict[str, Any]] = [{"amount": 50, "expires": 3 * HOURS}, {"amount": 20, "expires": None}]
     arrivals = [(use["occurred"], n, use) for n, use in enumerate(used)]
     plain = lived(lots, [], arrivals)
 

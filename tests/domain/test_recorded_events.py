@@ -16,7 +16,8 @@ from domain.account.events import ACCOUNT_EVENTS
 from domain.catalogue import CATALOGUE_EVENTS
 
 CORPUS = Path(__file__).parent / "recorded_events"
-SHAPES = {shape.TOPIC: shape for shape in (*ACCOUNT_EVENTS, *CATALOGUE_EVENTS)}
+SHAPES: dict[str, type[msgspec.Struct]] = {shape.TOPIC: shape for shape in ACCOUNT_EVENTS}
+SHAPES |= {shape.TOPIC: shape for shape in CATALOGUE_EVENTS}
 
 
 def test_every_shape_has_its_recorded_bytes_and_every_file_its_shape() -> None:
