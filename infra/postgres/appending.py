@@ -292,3 +292,8 @@ def append(cursor: Cursor[TupleRow], shard: int, writes: Sequence[AccountWrite])
     copy_events(cursor, [(first, encoded)])
     notify(cursor, shard, first + count - 1)
     return first
+
+
+def append_one(cursor: Cursor[TupleRow], shard: int, write: AccountWrite) -> int:
+    """One account's events, head and index are written; returns the first position. Raises: as `append`."""
+    return append(cursor, shard, [write])

@@ -56,14 +56,15 @@ class SharedFactory(PostgresFactory):
 class ShardFactory(SharedFactory):
     """Makes the recorders of one shard."""
 
-    def __init__(self, env: Environment | EnvType | None, datastore: LedgerDatastore, shard: int) -> None:
-        super().__init__(env, datastore)
-        self._ledger_datastore = datastore
+    def __init__(self, env: Environment | EnvType | None, shards: ShardMap, shard: int) -> None:
+        super().__init__(env, shards.datastore_for(shard))
+        self._ledger_datastore = shards.datastore_for(shard)
         self._shard = shard
+        self._shards = shards.count
 
     @override
     def application_recorder(self) -> ApplicationRecorder:
-        return ShardRecorder(self._ledger_datastore, self._shard)
+        return ShardRecorder(self._ledger_datastore, self._shard, self._shards)
 
     @override
     def aggregate_recorder(self, purpose: str = "events") -> AggregateRecorder:
@@ -88,7 +89,7 @@ class LedgerApplication(Application[UUID]):
 
     @override
     def construct_factory(self, env: Environment) -> InfrastructureFactory[Any]:
-        return ShardFactory(env, self._shards.datastore_for(self.shard), self.shard)
+        return ShardFactory(env, self._shards, self.shard)
 
     @override
     def construct_mapper(self) -> Mapper[UUID]:

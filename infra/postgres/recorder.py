@@ -21,6 +21,7 @@ from uuid import UUID
 from eventsourcing.persistence import (
     AggregateRecorder,
     ApplicationRecorder,
+    DataError,
     IntegrityError,
     InterfaceError,
     Notification,
@@ -41,6 +42,7 @@ from domain.account.decision import account_id
 from domain.account.events import AccountEvent, AccountOpened
 from domain.account.state import STATE_SCHEMA
 from domain.chain import GENESIS
+from domain.shards import shard_of
 from infra.postgres.appending import AccountWrite, HeadMoved, NewEvent, append, channel_of
 from infra.postgres.heads import Head, load_heads
 from infra.postgres.mapper import ACCOUNT_SHAPES, HEAD_TOPIC, claim_of
@@ -59,7 +61,7 @@ class DatabaseFunctionsRefused(RuntimeError):
 class ShardRecorder(PostgresApplicationRecorder):
     """One shard's events as an application sequence; notification ids are positions, gapless from 1."""
 
-    def __init__(self, datastore: LedgerDatastore, shard: int) -> None:
+    def __init__(self, datastore: LedgerDatastore, shard: int, shards: int) -> None:
         # The insert function takes no lock: measured, a tailing reader missed one committed event in seven.
         if datastore.enable_db_functions:
             raise DatabaseFunctionsRefused(
@@ -67,6 +69,7 @@ class ShardRecorder(PostgresApplicationRecorder):
             )
         super().__init__(datastore, events_table_name="ledger_events")
         self.shard = shard
+        self._shards = shards
         self.channel_name = channel_of(shard)
         # No table lock: it lets one writer work at a time, needs more rights than INSERT, and fights with auto-analyze.
         # The counter row of the shard orders commits instead, see `draw_positions`.
@@ -110,11 +113,24 @@ class ShardRecorder(PostgresApplicationRecorder):
             self._team_of(cursor, rows[0].originator_id, made[0])
             for rows, made in zip(streams, events, strict=True)
         ]
+        for team_id, rows in zip(teams, streams, strict=True):
+            self._check_place(team_id, rows[0].originator_id)
         heads = load_heads(cursor, self.shard, teams, lock=True)
         return [
             _write(team_id, heads.get(team_id), rows, made)
             for team_id, rows, made in zip(teams, streams, events, strict=True)
         ]
+
+    def _check_place(self, team_id: str, originator: UUID | str) -> None:
+        """The stream is the team's and belongs here; elsewhere nobody would look for it. Raises: DataError."""
+        if originator != account_id(team_id):
+            raise DataError(
+                f"{originator} is not the account of team {team_id!r}: that is {account_id(team_id)}"
+            )
+        if shard_of(team_id, self._shards) != self.shard:
+            raise DataError(
+                f"team {team_id!r} belongs to shard {shard_of(team_id, self._shards)}, not to shard {self.shard}"
+            )
 
     def _team_of(self, cursor: Cursor[TupleRow], originator: UUID | str, first: AccountEvent) -> str:
         if isinstance(first, AccountOpened):

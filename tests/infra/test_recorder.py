@@ -13,7 +13,7 @@ import pytest
 from eventsourcing.application import AggregateNotFoundError, Application
 from eventsourcing.dispatch import singledispatchmethod
 from eventsourcing.domain import DomainEventProtocol
-from eventsourcing.persistence import IntegrityError, ProgrammingError, StoredEvent, Tracking
+from eventsourcing.persistence import DataError, IntegrityError, ProgrammingError, StoredEvent, Tracking
 from eventsourcing.popo import POPOTrackingRecorder
 from eventsourcing.projection import ApplicationSubscription, Projection
 from typing_extensions import override
@@ -219,6 +219,19 @@ def test_a_save_of_two_accounts_gives_each_event_its_own_position(
     assert rows(database_url, "SELECT version FROM account_head") == [(2,), (2,)]
 
 
+def test_a_stream_in_the_wrong_place_is_refused(database_url: str, shards: ShardMap) -> None:
+    decision = Decision(None, when("2026-11-20 09:00"), TESTER)
+    open_account(decision, "acme")
+    elsewhere = LedgerApplication(shards, (shards.shard_of("acme") + 1) % shards.count)
+
+    with pytest.raises(DataError, match="belongs to shard"):
+        elsewhere.save(AccountEventOnFile(account_id("acme"), 1, decision.events[0]))
+    with pytest.raises(DataError, match="not the account of team"):
+        ledger(shards).save(AccountEventOnFile(uuid4(), 1, decision.events[0]))
+
+    assert rows(database_url, "SELECT count(*) FROM account_head") == [(0,)]
+
+
 def test_a_stale_save_is_the_librarys_integrity_error_and_leaves_nothing(
     database_url: str, shards: ShardMap
 ) -> None:
@@ -312,7 +325,7 @@ def test_a_position_is_the_counters_so_an_empty_shard_has_none(shards: ShardMap)
 
 
 def test_tables_are_not_made_by_the_recorder(shards: ShardMap) -> None:
-    recorder = ShardRecorder(shards.datastore_for(0), 0)
+    recorder = ShardRecorder(shards.datastore_for(0), 0, shards.count)
     with pytest.raises(ProgrammingError, match="migrate"):
         recorder.create_table()
     assert recorder.lock_table_statements == []
