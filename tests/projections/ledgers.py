@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
-import psycopg
-from psycopg.rows import TupleRow
 
 from domain.account.charging import charge_usage
-from domain.account.decision import Decision, account_id, copy_of
+from domain.account.decision import Decision, copy_of
 from domain.account.events import AccountEvent, CostBasis, CreditsCharged
 from domain.account.funding import grant_credits, top_up_credits
 from domain.account.index import IndexOverlay
@@ -20,10 +18,9 @@ from domain.account.refunding import refund_charge
 from domain.account.state import TeamAccount
 from domain.amounts import MICROS_PER_CREDIT
 from domain.catalogue import Catalogue
-from domain.chain import GENESIS
 from domain.errors import LedgerError
 from domain.usage import Origin
-from infra.postgres.appending import AccountWrite, append_one, new_events
+from infra.postgres.ledger_store import PostgresLedgerStore
 from infra.postgres.shards import ShardMap
 from tests.builders import TESTER, a_catalogue, a_usage_record, unit_card, when
 
@@ -33,21 +30,14 @@ CATALOGUE: Catalogue = a_catalogue(unit_card())
 class ATeam:
     """A team whose decisions are written to a ledger one by one."""
 
-    def __init__(
-        self,
-        shards: ShardMap,
-        connection: psycopg.Connection[TupleRow],
-        team_id: str,
-        streamed: bool = False,
-    ) -> None:
+    def __init__(self, shards: ShardMap, team_id: str, streamed: bool = False) -> None:
+        self._store = PostgresLedgerStore(shards)
         self._streamed = streamed
-        self._shards = shards
-        self._connection = connection
+        self._saves = 0
         self.team_id = team_id
         self.at: datetime = when("2026-11-01 00:00")
         self._index = IndexOverlay()
         self._account: TeamAccount | None = None
-        self._chain = GENESIS
         self._decide(lambda decision: open_account(decision, team_id))
 
     @property
@@ -112,29 +102,19 @@ class ATeam:
     def _decide(self, command: Callable[[Decision], object]) -> Sequence[AccountEvent]:
         decision = Decision(copy_of(self._account) if self._account else None, self.at, TESTER, self._index)
         command(decision)
-        expected = decision.account.version - len(decision.events)
-        shard = self._shards.shard_of(self.team_id)
-        with self._connection.transaction(), self._connection.cursor() as cursor:
-            append_one(
-                cursor,
-                shard,
-                AccountWrite(
-                    self.team_id,
-                    account_id(self.team_id),
-                    expected,
-                    self._chain,
-                    decision.account,
-                    new_events(decision.events),
-                    decision.index_changes,
-                ),
+        account = decision.account
+        self._saves += 1
+        with self._store.session(self.team_id) as session:
+            session.save(
+                account,
+                decision,
+                account.version - len(decision.events),
+                principal="tests",
+                key=f"{self.team_id} {self._saves}",
+                body_digest=b"",
+                answer=b"",
             )
-            cursor.execute(
-                "SELECT chain_hash FROM account_head WHERE shard = %s AND team_id = %s", (shard, self.team_id)
-            )
-            row = cursor.fetchone()
-        assert row is not None
-        self._chain = bytes(row[0])
-        self._account = decision.account
+        self._account = account
         return decision.events
 
 
@@ -146,21 +126,15 @@ def a_ledger(
     streamed: bool = False,
 ) -> dict[str, ATeam]:
     """Teams that have each lived through so many decisions; ``streamed`` usage names partitions 0 to 3 of ``usage``."""
-    with shards.own_connection_for(0) as connection:
-        connection.autocommit = True
-        living = {team_id: ATeam(shards, connection, team_id, streamed) for team_id in teams}
-        for team in living.values():
-            team.live(seed, steps)
+    living = {team_id: ATeam(shards, team_id, streamed) for team_id in teams}
+    more_life(living, steps, seed)
     return living
 
 
-def more_life(shards: ShardMap, teams: dict[str, ATeam], steps: int, seed: int) -> None:
+def more_life(teams: dict[str, ATeam], steps: int, seed: int) -> None:
     """The teams go on living."""
-    with shards.own_connection_for(0) as connection:
-        connection.autocommit = True
-        for team in teams.values():
-            team._connection = connection
-            team.live(seed, steps)
+    for team in teams.values():
+        team.live(seed, steps)
 
 
 def tamper(shards: ShardMap, shard: int, statement: str, *values: object) -> int:

@@ -84,7 +84,7 @@ def test_batches_of_any_size_give_the_same_rows(shards: ShardMap, limit: int) ->
 def test_a_projector_resumes_where_another_stopped(shards: ShardMap) -> None:
     teams = a_ledger(shards, steps=15)
     ProjectorLoop(shards).catch_up()
-    more_life(shards, teams, steps=10, seed=2)
+    more_life(teams, steps=10, seed=2)
 
     taken = ProjectorLoop(shards).catch_up()
 
@@ -257,7 +257,7 @@ def test_the_loop_outlives_a_connection_that_is_cut(shards: ShardMap) -> None:
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
-        more_life(shards, teams, steps=5, seed=9)
+        more_life(teams, steps=5, seed=9)
         until = time.monotonic() + 5.0
         while time.monotonic() < until and viewed_rows(shards, "acme") != folded_rows(shards, "acme"):
             time.sleep(0.05)

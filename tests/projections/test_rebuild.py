@@ -71,7 +71,7 @@ def test_the_rebuilt_table_has_the_indexes_of_the_old_and_can_be_rebuilt_again(s
 def test_the_projector_goes_on_from_the_rebuilt_table(shards: ShardMap) -> None:
     teams = a_ledger(shards, steps=10)
     rebuild(shards, StatementModel())
-    more_life(shards, teams, steps=10, seed=3)
+    more_life(teams, steps=10, seed=3)
 
     ProjectorLoop(shards).catch_up()
 
@@ -176,7 +176,7 @@ def test_j1_readers_and_the_projector_never_stop_while_it_is_rebuilt(shards: Sha
     for thread in threads:
         thread.start()
     for seed in range(2, 5):
-        more_life(shards, teams, steps=6, seed=seed)
+        more_life(teams, steps=6, seed=seed)
         rebuild(shards, StatementModel(), batch_events_max=20)
     ProjectorLoop(shards).catch_up()
     done.set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from threading import Event, Thread
 
 import pytest
@@ -54,7 +53,7 @@ def test_a_sound_ledger_has_no_finding(shards: ShardMap, teams: dict[str, ATeam]
 
 
 def test_a_projection_that_is_behind_is_no_difference(shards: ShardMap, teams: dict[str, ATeam]) -> None:
-    more_life(shards, teams, steps=5, seed=8)
+    more_life(teams, steps=5, seed=8)
 
     assert verify(shards).findings == []
 
@@ -319,7 +318,7 @@ def test_a_ledger_that_is_written_meanwhile_is_sound(shards: ShardMap, teams: di
         seed = 100
         while not done.is_set():
             seed += 1
-            more_life(shards, teams, steps=2, seed=seed)
+            more_life(teams, steps=2, seed=seed)
 
     threads = [Thread(target=write), Thread(target=loop.run)]
     for thread in threads:
@@ -333,118 +332,3 @@ def test_a_ledger_that_is_written_meanwhile_is_sound(shards: ShardMap, teams: di
         thread.join(timeout=10)
 
     assert found == []
-
-
-# --- the stream ---
-
-
-def batch(
-    shards: ShardMap,
-    first: int,
-    following: int,
-    outcomes: dict[str, dict[str, int]],
-    records: int | None = None,
-) -> None:
-    """A row of ``consumed_batch`` of partition 1, as a consumer would write it."""
-    counted = sum(sum(reasons.values()) for reasons in outcomes.values())
-    tamper(
-        shards, 1,
-        "INSERT INTO consumed_batch VALUES (1, 'c', 't', 'usage', 1, %s, %s, %s, %s, '{}', now())",
-        first, following, counted if records is None else records, json.dumps(outcomes),
-    )  # fmt: skip
-
-
-@pytest.fixture
-def consumed(shards: ShardMap) -> dict[str, dict[str, int]]:
-    """What the partition's events say was consumed of it."""
-    a_ledger(shards, steps=30, streamed=True)
-    ProjectorLoop(shards).catch_up()
-    with shards.own_connection_for(0) as connection:
-        rows = connection.execute(
-            "SELECT topic, coalesce(convert_from(state, 'UTF8')::jsonb ->> 'waiver', ''), count(*) FROM ledger_events"
-            " WHERE convert_from(state, 'UTF8')::jsonb -> 'origin' ->> 1 = '1' GROUP BY 1, 2"
-        ).fetchall()
-    outcomes: dict[str, dict[str, int]] = {}
-    for topic, reason, count in rows:
-        outcomes.setdefault("waived" if topic.startswith("UsageWaived") else "charged", {})[reason] = count
-    return outcomes
-
-
-def of_partition(told: Verified) -> list[tuple[str, int | None, str]]:
-    return [(f.table, f.offset, f.what) for f in told.findings if f.topic == "usage" and f.partition == 1]
-
-
-def test_a_stream_whose_counts_match_the_log_is_sound(
-    shards: ShardMap, consumed: dict[str, dict[str, int]]
-) -> None:
-    tamper(shards, 1, "INSERT INTO consumed VALUES (1, 'c', 't', 'usage', 1, 200, NULL)")
-    batch(shards, 0, 150, consumed)
-    batch(shards, 150, 200, {"duplicate": {"": 2}})
-    for offset in (160, 161):
-        tamper(
-            shards, 1,
-            "INSERT INTO usage_outcome VALUES (1, 'c', 't', 'usage', 1, %s, 'duplicate', '', '', 'acme', NULL, 2, now())",
-            offset,
-        )  # fmt: skip
-
-    assert of_partition(verify(shards)) == []
-
-
-def test_i5_what_is_missing_or_too_much_in_the_stream_is_named_by_partition_and_offset(
-    shards: ShardMap, consumed: dict[str, dict[str, int]]
-) -> None:
-    consumed["charged"][""] += 1
-    tamper(shards, 1, "INSERT INTO consumed VALUES (1, 'c', 't', 'usage', 1, 300, NULL)")
-    batch(shards, 0, 150, consumed)
-    batch(shards, 151, 200, {"parked": {"unknown_team": 2}}, records=3)
-
-    told = verify(shards)
-
-    assert of_partition(told) == [
-        ("consumed_batch", 150, "first_offset"),
-        ("consumed_batch", 151, "records"),
-        ("usage_outcome", 151, "rows parked unknown_team up to offset 200"),
-        ("consumed", 200, "next_offset"),
-        ("consumed_batch", None, "records charged"),
-    ]
-    assert "partition 1, offset 150" in next(f for f in told.findings if f.offset == 150).text()
-
-
-def test_records_found_in_a_hole_or_retried_count_too(
-    shards: ShardMap, consumed: dict[str, dict[str, int]]
-) -> None:
-    consumed["charged"][""] -= 2
-    tamper(shards, 1, "INSERT INTO consumed VALUES (1, 'c', 't', 'usage', 1, 150, NULL)")
-    batch(shards, 0, 150, consumed | {"parked": {"unknown_team": 1}})
-    tamper(
-        shards, 1,
-        "INSERT INTO stream_hole (shard, cluster_id, topic_id, topic, part, first_offset, next_offset, status, recorded_at,"
-        " outcomes) VALUES (1, 'c', 't', 'usage', 1, 20, 30, 'filled', now(), '{\"charged\": {\"\": 1}}')",
-    )  # fmt: skip
-    tamper(
-        shards, 1,
-        "INSERT INTO usage_outcome VALUES"
-        " (1, 'c', 't', 'usage', 1, 40, 'parked', 'unknown_team', '', 'acme', NULL, NULL, now())",
-    )  # fmt: skip
-    tamper(
-        shards, 1,
-        "INSERT INTO dead_letter (shard, cluster_id, topic_id, topic, part, kafka_offset, arrived_at, outcome, reason, detail,"
-        " record_headers, recorded_at, status, retry_outcome) VALUES (1, 'c', 't', 'usage', 1, 40, now(), 'parked',"
-        " 'unknown_team', '', '[]', now(), 'retried', 'charged')",
-    )  # fmt: skip
-
-    assert of_partition(verify(shards)) == []
-
-
-def test_offsets_that_an_operator_skipped_are_no_gap(
-    shards: ShardMap, consumed: dict[str, dict[str, int]]
-) -> None:
-    tamper(shards, 1, "INSERT INTO consumed VALUES (1, 'c', 't', 'usage', 1, 151, NULL)")
-    batch(shards, 0, 150, consumed)
-    tamper(
-        shards, 1,
-        "INSERT INTO stream_hole (shard, cluster_id, topic_id, topic, part, first_offset, next_offset, status, recorded_at)"
-        " VALUES (1, 'c', 't', 'usage', 1, 150, 151, 'skipped: poison', now())",
-    )  # fmt: skip
-
-    assert of_partition(verify(shards)) == []
