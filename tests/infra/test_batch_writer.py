@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 
+import psycopg
 import pytest
 
 from consumers.batches import ContextRow, DeadLetter, Fenced, Hole, MovedHeads, OutcomeRow
 from domain.errors import Busy
 from domain.ledger import GrantCredits, OutcomeUnknown
+from infra.local.postgres import LocalPostgres
 from infra.postgres.batch_writer import COMMIT_OUTCOME_RESOLVED, PostgresBatchStore
+from infra.postgres.connections import Timeouts
+from infra.postgres.migrations import migrate
 from infra.postgres.shards import ShardMap
 from tests.builders import when
 from tests.infra.proxy import COMMIT, proxied
@@ -346,3 +350,111 @@ def test_two_workers_on_the_same_teams_lose_and_double_nothing_i4_i15(
         " WHERE h.version <> e.version OR e.events <> e.version",
     )
     assert wrong == []
+
+
+def test_a_batch_and_commands_on_the_same_accounts_never_wait_in_a_circle_p8(
+    database_url: str, shards: ShardMap
+) -> None:
+    teams = [f"team-{n}" for n in range(6)]
+    opened(shards, *teams)
+    granted = len(teams) * 1_000 * 1_000_000
+    ends = monotonic() + 3
+    done: dict[str, int] = {"batches": 0, "commands": 0}
+
+    def consume() -> None:
+        store = PostgresBatchStore(shards)
+        while monotonic() < ends:
+            records = [usage(team, f"{done['batches']}-{team}") for team in reversed(teams)]
+            try:
+                charge(store, records)
+            except MovedHeads:
+                continue
+            done["batches"] += 1
+        store.close()
+
+    def command() -> None:
+        while monotonic() < ends:
+            execute(shards, GrantCredits(team_id=teams[done["commands"] % 6], amount_micros=1_000_000))
+            done["commands"] += 1
+
+    with ThreadPoolExecutor(2) as pool:
+        for each in (pool.submit(consume), pool.submit(command)):
+            each.result()
+
+    assert done["batches"] > 5, "commands starved the batches"
+    assert done["commands"] > 5, "batches starved the commands"
+    expected = granted + done["commands"] * 1_000_000 - done["batches"] * 6 * 1_000_000
+    assert rows(database_url, "SELECT sum(settled_micros)::bigint FROM account_balance") == [(expected,)]
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    assert rows(database_url, deadlocks) == [(0,)]
+
+
+def test_a_batch_that_waits_for_a_held_account_is_busy_within_its_bound_p7(
+    database_url: str, shards: ShardMap
+) -> None:
+    opened(shards, "acme")
+    bounded = ShardMap(database_url, timeouts=Timeouts(lock_milliseconds=500))
+    store = PostgresBatchStore(bounded)
+    with psycopg.connect(database_url) as holder:
+        holder.execute("SELECT 1 FROM account_head WHERE team_id = 'acme' FOR UPDATE")
+        started = monotonic()
+
+        with pytest.raises(Busy):
+            charge(store, [usage("acme", "u1")])
+
+        assert monotonic() - started < 3
+    charge(store, [usage("acme", "u1")])
+    store.close()
+    bounded.close()
+
+
+def test_a_batch_refolds_a_head_of_another_schema(
+    database_url: str, shards: ShardMap, store: PostgresBatchStore
+) -> None:
+    opened(shards, "acme")
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE account_head SET state_schema = 0, state = 'of another time'")
+
+    charge(store, [usage("acme", "u1")])
+
+    assert rows(database_url, "SELECT version, settled_micros FROM account_balance") == [(3, 999_000_000)]
+
+
+def test_a_server_that_restarts_is_found_again(own_postgres: LocalPostgres) -> None:
+    migrate(own_postgres.url)
+    shards = ShardMap(own_postgres.url)
+    opened(shards, "acme")
+    store = PostgresBatchStore(shards)
+    store.register(PARTITION, 0)
+    charge(store, [usage("acme", "u0")], advances=[advance(0, 1)])
+
+    own_postgres.kill()
+    with pytest.raises(Busy):
+        charge(store, [usage("acme", "u1")], advances=[advance(1, 2)])
+    own_postgres.start()
+    charge(store, [usage("acme", "u1")], advances=[advance(1, 2)])
+
+    execute(shards, GrantCredits(team_id="acme", amount_micros=1_000_000))
+    assert rows(own_postgres.url, "SELECT version, settled_micros FROM account_balance") == [(5, 999_000_000)]
+    store.close()
+    shards.close()
+
+
+def test_a_large_batch_goes_through_without_hanging(shards: ShardMap, database_url: str) -> None:
+    """The library's pipeline hangs on about two megabytes; this batch has more than eight."""
+    opened(shards, "acme")
+    store = PostgresBatchStore(shards)
+
+    with store.transaction() as transaction:
+        records = [usage("acme", f"u{n}", dimensions={"note": "x" * 8_000}) for n in range(1_000)]
+        batch = decided(transaction, records)
+        batch.contexts = [
+            ContextRow("acme", each.usage_key(), "mira", b"s" * 16, b"y" * 8_192) for each in records
+        ]
+        transaction.write(batch)
+
+    assert rows(database_url, "SELECT count(*), sum(length(state)) > 8000000 FROM ledger_events") == [
+        (1_002, True)
+    ]
+    assert rows(database_url, "SELECT count(*) FROM usage_context WHERE length(context) = 8192") == [(1_000,)]
+    store.close()
