@@ -207,13 +207,28 @@ class PostgresBatchStore:
             raise Busy(f"the database could not be asked: {error}") from error
 
     def _connected(self) -> psycopg.Connection[TupleRow]:
-        if self._connection is None or self._connection.closed:
-            self._connection = self._shards.own_connection_for(0, _WORKER_OPTIONS)
-            self._server_session = self._connection.execute(
+        """The connection; a new one first ends what the server may still hold of the one before.
+
+        Where the network broke, the server waits for us until its own bound, and our locks with it.
+        """
+        if self._connection is not None and not self._connection.closed:
+            return self._connection
+        connection = self._shards.own_connection_for(0, _WORKER_OPTIONS)
+        try:
+            if self._server_session is not None:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE (pid, backend_start) = (%s, %s)",
+                    self._server_session,
+                )
+            self._server_session = connection.execute(
                 "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
             ).fetchone()
-            self._connection.commit()
-        return self._connection
+            connection.commit()
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        return connection
 
     def _moved(self) -> None:
         self._roll_back()
@@ -269,16 +284,10 @@ class PostgresBatchStore:
     def _read_back(self, advance: PartitionAdvance, lost: Exception) -> int:
         """The stored next offset, read under its lock: so a COMMIT still under way on the server is waited for."""
         deadline = monotonic() + SETTLE_SECONDS_MAX
-        left = self._server_session
         while True:
             try:
                 connection = self._connected()
                 with connection.transaction():
-                    # Where the network broke, the server may wait for us for long and keep our locks: it need not.
-                    connection.execute(
-                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE (pid, backend_start) = (%s, %s)",
-                        left,
-                    )
                     row = connection.execute(
                         "SELECT next_offset FROM consumed WHERE shard = %s AND cluster_id = %s AND topic_id = %s"
                         " AND part = %s FOR UPDATE",
