@@ -40,6 +40,7 @@ from infra.kafka.source import (
 )
 from infra.postgres.application import CatalogueApplication
 from infra.postgres.batch_writer import PostgresBatchStore
+from infra.postgres.connections import Timeouts
 from infra.postgres.dead_letters import DeadLetters
 from infra.postgres.shards import ShardMap
 from infra.postgres.stream_state import Outcomes, StreamState
@@ -49,6 +50,9 @@ from infra.topics import USAGE
 GROUP = "coffer-usage"
 CRASHES_MAX = 3
 """A record on which a worker died this often stops its partition."""
+
+IDLE_IN_TRANSACTION_MILLISECONDS_MAX = 10_000
+"""A worker that freezes inside a transaction holds its accounts no longer than this; deciding takes far less."""
 
 POLL_MILLISECONDS = 200
 AWAY_SECONDS_MAX = 5.0
@@ -121,7 +125,14 @@ class _Ledger:
     """Everything the worker asks of PostgreSQL, opened and closed together."""
 
     def __init__(self, settings: Settings, database_url: str) -> None:
-        self.shards = ShardMap.of(settings, database_url, "coffer-consume")
+        timeouts = Timeouts.of(settings)
+        idle = min(timeouts.idle_in_transaction_milliseconds, IDLE_IN_TRANSACTION_MILLISECONDS_MAX)
+        self.shards = ShardMap(
+            database_url,
+            timeouts=timeouts._replace(idle_in_transaction_milliseconds=idle),
+            application_name="coffer-consume",
+            connections_max=settings.database_connections_max,
+        )
         self.store = PostgresBatchStore(self.shards)
         self.state = StreamState(self.shards)
         self.letters = DeadLetters(self.shards)

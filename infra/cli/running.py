@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from domain.errors import Malformed, Unknown
 from infra.cli.session import log_to_stderr, note, wired
+
+if TYPE_CHECKING:
+    from infra.postgres.stream_state import StreamState
 
 
 def serve(
@@ -37,6 +41,19 @@ def consume(
     alone: Annotated[
         bool, typer.Option("--alone", help="Read every partition, without joining the group of workers.")
     ] = False,
+    release: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOPIC/PARTITION", help="Only let a halted partition be read again.", show_default=False
+        ),
+    ] = None,
+    skip_to: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --release: go on at this offset; needs --why.", show_default=False),
+    ] = None,
+    why: Annotated[
+        str | None, typer.Option(help="Kept with the offsets that --skip-to leaves out.", show_default=False)
+    ] = None,
 ) -> None:
     """Consume usage from Kafka until SIGTERM; the batch in hand is finished first.
 
@@ -46,11 +63,32 @@ def consume(
 
     log_to_stderr()
     with wired() as wiring:
+        if release is not None:
+            _release(wiring.stream_state, release, skip_to, why)
+            return
         _ = wiring.database_url, wiring.kafka_bootstrap
         outcomes = run_worker(wiring.settings, WorkerOptions(until_drained=until_drained, alone=alone))
     for outcome, reasons in outcomes.items():
         for reason, count in reasons.items():
             note(f"{outcome:<10} {reason:<24} {count}")
+
+
+def _release(state: StreamState, named: str, skip_to: int | None, why: str | None) -> None:
+    """The partition is read on by the next worker, from where it stood or from the offset given with its reason."""
+    topic, _, part = named.rpartition("/")
+    halted = state.halted(topic, int(part)) if part.isdigit() else []
+    if not halted:
+        raise Unknown(f"{named!r} names no halted partition: write TOPIC/PARTITION as the worker's log does")
+    if (skip_to is None) != (why is None):
+        raise Malformed("--skip-to and --why go together", field="why")
+    for each in halted:
+        if skip_to is None or why is None:
+            state.release(each.partition)
+        elif not state.skip_to(each.partition, skip_to, why):
+            raise Malformed(
+                f"--skip-to {skip_to} is not beyond offset {each.next_offset}, which is next", field="skip-to"
+            )
+        note(f"{named} may be read again: it was halted with {each.halted}")
 
 
 def project(

@@ -75,6 +75,10 @@ class StreamState:
             ).fetchall()
         return [StreamPosition(PartitionKey(*row[:4]), row[4], row[5]) for row in rows]
 
+    def halted(self, topic: str, part: int) -> list[StreamPosition]:
+        """The halted partitions of that topic and number: more than one where the topic was made anew."""
+        return [each for each in self.positions([topic]) if each.halted and each.partition.partition == part]
+
     def release(self, partition: PartitionKey) -> bool:
         """A halted partition is read again from where it stood, its crashes forgotten; False when it was not halted."""
         with self._shards.connection_for(self._home(partition)) as connection, connection.transaction():
