@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -12,10 +13,13 @@ UsageStatus = Literal["succeeded", "failed", "cancelled"]
 OutcomeKind = Literal["charged", "waived", "duplicate", "conflict", "parked", "rejected"]
 """Every record ends in exactly one of these."""
 
+KEYS_REMEMBERED_MAX = 8_192
+"""Several batches: the claim of a record is asked for while it is looked up, decided and written."""
+
 _canonical = msgspec.json.Encoder(order="sorted")
 
 
-class Origin(msgspec.Struct, frozen=True, array_like=True):
+class Origin(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Where a record came from: Kafka coordinates, kept on every event it caused."""
 
     topic: str
@@ -23,7 +27,7 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
     offset: int
 
 
-class UsageRecord(msgspec.Struct, frozen=True, kw_only=True):
+class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A usage record as the wire room read it: checked, exact, not yet priced.
 
     ``meters`` map a meter's name to its quantity as a decimal string of at most nine places; ``dimensions`` map names to
@@ -79,11 +83,15 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True):
         return hashlib.sha256(_canonical.encode(content)).hexdigest()
 
 
+@lru_cache(maxsize=KEYS_REMEMBERED_MAX)
 def usage_key(team_id: str, source: str, record_id: str) -> str:
     """Digest of (team, source, id), 128 bits as 32 hex digits: unique for ever, whatever the partition.
 
     Each part is prefixed with its length, so no two different triples share the bytes that are hashed.
     """
-    parts = [part.encode() for part in (team_id, source, record_id)]
-    digest = hashlib.sha256(b"".join(len(part).to_bytes(4, "big") + part for part in parts))
-    return digest.hexdigest()[:32]
+    return hashlib.sha256(_counted(team_id) + _counted(source) + _counted(record_id)).hexdigest()[:32]
+
+
+def _counted(text: str) -> bytes:
+    encoded = text.encode()
+    return len(encoded).to_bytes(4, "big") + encoded

@@ -19,7 +19,7 @@ LotSource = Literal["included", "promotional", "purchased", "raised"]
 RefundTarget = Literal["lot", "debt", "repayment"]
 
 
-class CostBasis(msgspec.Struct, frozen=True):
+class CostBasis(msgspec.Struct, frozen=True, gc=False):
     """What a lot was bought for: minor units of an ISO 4217 currency, tax apart."""
 
     price_minor: int
@@ -27,7 +27,7 @@ class CostBasis(msgspec.Struct, frozen=True):
     tax_minor: int = 0
 
 
-class LotTerms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class LotTerms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The terms of one issue of credits; they never change once issued.
 
     ``origin_lot_id`` names the first lot of a line of successors, itself for a lot that succeeds none; ``number`` is the
@@ -47,14 +47,14 @@ class LotTerms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_basis: CostBasis | None = None
 
 
-class LotLine(msgspec.Struct, frozen=True, array_like=True):
+class LotLine(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Micro-credits drawn from one lot."""
 
     lot_id: str
     amount_micros: int
 
 
-class RefundLine(msgspec.Struct, frozen=True, array_like=True):
+class RefundLine(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Micro-credits given back by a refund.
 
     ``target`` "lot": back to the lot that the charge drew. "debt": lowers today's debt; the lot ids are empty.
@@ -71,7 +71,7 @@ class RefundLine(msgspec.Struct, frozen=True, array_like=True):
     repayment_left_micros: int = 0
 
 
-class CounterMove(msgspec.Struct, frozen=True, array_like=True):
+class CounterMove(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A tier counter after a charge: its key, the start of its period, its position in the term's own unit."""
 
     key: str
@@ -79,7 +79,7 @@ class CounterMove(msgspec.Struct, frozen=True, array_like=True):
     position_after: int
 
 
-class CardPin(msgspec.Struct, frozen=True):
+class CardPin(msgspec.Struct, frozen=True, gc=False):
     """The rate card that priced a charge: id, version, and the digest of its published bytes."""
 
     card_id: str
@@ -87,7 +87,7 @@ class CardPin(msgspec.Struct, frozen=True):
     digest: str
 
 
-class AccountEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class AccountEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What every event of an account carries: when the ledger wrote it, who caused it, why, and on whose behalf."""
 
     TOPIC: ClassVar[str] = ""

@@ -20,14 +20,14 @@ OPEN_LOTS_MAX = 1_000
 CORRECTIONS_AWAITED_MAX = 1_000
 
 
-class Lot(msgspec.Struct):
+class Lot(msgspec.Struct, gc=False):
     """An open lot: its terms and what is left of it."""
 
     terms: LotTerms
     remaining_micros: int
 
 
-class TeamAccount(msgspec.Struct, kw_only=True, omit_defaults=True):
+class TeamAccount(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """One team's credits as of ``version``.
 
     ``lots`` is kept in burn order. ``passed_at`` is the instant up to which due facts are booked: that of the last due fact
