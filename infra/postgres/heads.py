@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from struct import Struct
 from typing import NamedTuple
 from uuid import UUID
 
+import psycopg
 from psycopg import Cursor
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
 from psycopg.rows import TupleRow
+from typing_extensions import override
 
 from domain.account.applying import fold
 from domain.account.events import CreditsCharged, UsageWaived
@@ -112,12 +117,36 @@ class StoredIndex:
             before = page[-1][0]
 
 
+class _Keys:
+    """Usage keys as PostgreSQL's uuid[] in its binary form: a batch asks for a thousand, and text is slow to parse."""
+
+    _HEADER = Struct(">5i")
+    _UUID_OID = 2950
+
+    def __init__(self, keys: Collection[str]) -> None:
+        # One dimension, no nulls, from 1; then each element after its length, all written as one run of hex digits.
+        header = self._HEADER.pack(1, 0, self._UUID_OID, len(keys), 1)
+        self.data = header + bytes.fromhex("".join([f"00000010{key}" for key in keys]))
+
+
+class _KeysDumper(Dumper):
+    format = Format.BINARY
+    oid = 2951
+
+    @override
+    def dump(self, obj: _Keys) -> bytes:
+        return obj.data
+
+
+psycopg.adapters.register_dumper(_Keys, _KeysDumper)
+
+
 def load_claims(cursor: Cursor[TupleRow], shard: int, keys: Collection[str]) -> dict[str, UsageOnFile]:
     """The usage claims of one shard that are in the log already, by usage key."""
     cursor.execute(
         "SELECT usage_key, originator_version, topic, state FROM ledger_events"
-        " WHERE shard = %s AND usage_key = ANY(%s::uuid[])",
-        (shard, list(keys)),
+        " WHERE shard = %s AND usage_key = ANY(%s)",
+        (shard, _Keys(keys)),
         binary=True,
     )
     found: dict[str, UsageOnFile] = {}
