@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
@@ -122,8 +122,12 @@ class LedgerOverHttp:
 def ledger_over_http(database_url: str, state_directory: Path) -> Iterator[LedgerOverHttp]:
     """The production stores and the production application on a database, with a clock that stories set."""
     clock = StoryClock()
-    with Wiring(Settings(database_url=database_url, state_directory=state_directory)) as wiring:
+    with ExitStack() as closing:
+        wiring = closing.enter_context(
+            Wiring(Settings(database_url=database_url, state_directory=state_directory))
+        )
         catalogue = PostgresCatalogue(wiring.shards, clock=clock)
+        closing.callback(catalogue.close)
         reading = AsyncShards(database_url, wiring.shards.count)
         reads = _ReadsInAStory(reading, clock)
         behind = Behind(
@@ -135,12 +139,10 @@ def ledger_over_http(database_url: str, state_directory: Path) -> Iterator[Ledge
             readiness=reads,
             pepper=wiring.pepper,
         )
-        with serving(create_api(behind)) as http:
-            ledger = LedgerOverHttp(wiring, catalogue, clock, http)
-            yield ledger
-            ledger.close()
-            http._portal.call(reading.close)
-        catalogue.close()
+        http = closing.enter_context(serving(create_api(behind, closing=reading.close)))
+        ledger = LedgerOverHttp(wiring, catalogue, clock, http)
+        closing.callback(ledger.close)
+        yield ledger
 
 
 class Story:
