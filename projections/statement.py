@@ -212,13 +212,13 @@ def rows_of(recorded: RecordedEvent, shard: int, team_id: str, before: Sums = NO
             charge_id,
             lot_id,
             usage.action if usage else None,
-            usage.member if usage else None,
-            usage.project if usage else None,
-            usage.work if usage else None,
-            usage.step if usage else None,
+            _shown(usage.member) if usage else None,
+            _shown(usage.project) if usage else None,
+            _shown(usage.work) if usage else None,
+            _shown(usage.step) if usage else None,
             event.actor.id,
             event.actor.role,
-            event.reason or (event.waiver if isinstance(event, UsageWaived) else None),
+            _shown(event.reason) or (event.waiver if isinstance(event, UsageWaived) else None),
         )
     ]
 
@@ -237,6 +237,11 @@ class Told(NamedTuple):
     occurred_at: datetime
     charge_id: str | None = None
     lot_id: str | None = None
+
+
+def _shown(text: str | None) -> str | None:
+    """Free text as a column can hold it: JSON may carry NUL, a column may not, and no text may stop the statement."""
+    return text.replace("\0", "\ufffd") if text and "\0" in text else text
 
 
 def _within(at: datetime, start: datetime | None, end: datetime | None) -> bool:

@@ -264,6 +264,17 @@ class Projector:
         An event that cannot be taken halts the projection on this shard at its position; those before it are taken.
         Raises: Moved when another projector was quicker.
         """
+        try:
+            return self._advance(connection, shard, until, limit)
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            if limit > 1:
+                # Some row of the batch does not fit the table; fewer at a time, it will be the only one.
+                return self.advance(connection, shard, until=until, limit=max(1, limit // 8))
+            return self._halt(connection, shard, error)
+
+    def _advance(
+        self, connection: psycopg.Connection[TupleRow], shard: int, until: int | None, limit: int
+    ) -> Batch | None:
         assert connection.autocommit, "each batch is a transaction of its own"
         # What is lost in a crash of the server is lost together, rows and position, and taken again.
         with connection.transaction(), connection.cursor() as cursor:
@@ -277,6 +288,14 @@ class Projector:
                 self._move(cursor, shard, tracked.position, tracked.position, str(gap))
                 return Batch(shard, tracked.position, 0, 0, str(gap))
             return self._take(cursor, shard, tracked.position, events) if events else None
+
+    def _halt(self, connection: psycopg.Connection[TupleRow], shard: int, error: Exception) -> Batch:
+        """The projection stands still before the next event of the shard."""
+        with connection.transaction(), connection.cursor() as cursor:
+            position = self.tracked(cursor, shard).position
+            halted = f"{type(error).__name__}: {error}"
+            self._move(cursor, shard, position, position, halted)
+        return Batch(shard, position, 0, 0, halted)
 
     def tracked(self, cursor: Cursor[TupleRow], shard: int) -> Tracked:
         """How far the target has come on the shard; 0 where it never began."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from threading import Thread
 
 import psycopg
@@ -28,6 +31,8 @@ from infra.project import ProjectorLoop
 from projections.statement import PAGE_ROWS_MAX, StatementRow
 from tests.projections.ledgers import a_ledger, more_life, tamper
 from tests.projections.streams import rows_of_stream
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def folded_rows(shards: ShardMap, team_id: str) -> list[StatementRow]:
@@ -227,6 +232,29 @@ def test_an_event_newer_than_the_code_halts_and_a_newer_program_goes_on(shards: 
     assert viewed_rows(shards, "acme") == folded_rows(shards, "acme")
 
 
+def test_j3_a_row_that_the_table_refuses_halts_at_its_event(shards: ShardMap) -> None:
+    a_ledger(shards, teams=["acme"], steps=30)
+    shard = shards.shard_of("acme")
+    expected = folded_rows(shards, "acme")
+    bad = expected[-4]
+    tamper(
+        shards, shard,
+        "INSERT INTO statement_entry VALUES (%s, 'acme', %s, 'x', now(), now(), 0, 0, 0, NULL, NULL, NULL, NULL, NULL,"
+        " NULL, NULL, 'x', 'x', NULL)", shard, bad.version,
+    )  # fmt: skip
+
+    ProjectorLoop(shards).catch_up()
+
+    with shards.own_connection_for(shard) as connection:
+        halted, position = one(connection, "SELECT halted, position FROM tracking WHERE shard = %s", shard)
+        (refused,) = one(
+            connection, "SELECT position FROM ledger_events WHERE originator_version = %s", bad.version
+        )
+    assert halted.startswith("UniqueViolation")
+    assert position == refused - 1
+    assert viewed_rows(shards, "acme")[:-1] == expected[:-4]
+
+
 def test_new_events_are_projected_within_two_seconds_and_the_loop_stops_cleanly(shards: ShardMap) -> None:
     loop = ProjectorLoop(shards)
     thread = Thread(target=loop.run)
@@ -292,3 +320,25 @@ def test_a_missing_position_halts_instead_of_being_passed_over(shards: ShardMap)
 
 def test_a_target_of_its_own_leaves_the_live_rows_alone() -> None:
     assert Projector(StatementModel()).target == Target("statement", "statement_entry")
+
+
+def test_i18_a_projector_killed_again_and_again_goes_on_where_it_was(
+    shards: ShardMap, database_url: str
+) -> None:
+    teams = a_ledger(shards, steps=5)
+    command = [sys.executable, "-m", "tests.projections.projecting", database_url]
+    for seed in range(2, 5):
+        with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as process:
+            more_life(teams, steps=8, seed=seed)
+            process.kill()
+    with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as process:
+        until = time.monotonic() + 20.0
+        while time.monotonic() < until and any(
+            viewed_rows(shards, t) != folded_rows(shards, t) for t in teams
+        ):
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(timeout=5) == 0
+
+    for team_id in teams:
+        assert viewed_rows(shards, team_id) == folded_rows(shards, team_id)

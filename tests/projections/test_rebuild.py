@@ -111,6 +111,25 @@ def _rebuilt_once_the_dead_one_is_gone(shards: ShardMap) -> Rebuild:
     raise AssertionError("the killed rebuild still holds its lock")
 
 
+def test_j2_a_rebuild_interrupted_after_every_batch_ends_with_the_same_rows(shards: ShardMap) -> None:
+    teams = a_ledger(shards, steps=20)
+    ProjectorLoop(shards).catch_up()
+    before = {team_id: viewed_rows(shards, team_id) for team_id in teams}
+    interruptions = 0
+    while True:
+        try:
+            told = rebuild(shards, StatementModel(), progress=_interrupt, batch_events_max=4)
+        except KeyboardInterrupt:
+            interruptions += 1
+            assert {team_id: viewed_rows(shards, team_id) for team_id in teams} == before
+        else:
+            break
+
+    assert interruptions >= 20
+    assert told.resumed
+    assert {team_id: viewed_rows(shards, team_id) for team_id in teams} == before
+
+
 def test_j2_of_two_rebuilders_one_is_told_to_wait(shards: ShardMap) -> None:
     a_ledger(shards, steps=5)
     refused: list[RebuildRunning] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from domain.usage import usage_key
 from projections.statement import DIRECTIONS, NOTHING, StatementRow, Sums, rows_of
 from tests.builders import SOURCE, AnAccount
@@ -93,3 +95,12 @@ def test_waived_usage_says_why_and_repeats_the_sums_before_it() -> None:
 def test_a_row_has_the_columns_of_its_table_in_their_order() -> None:
     assert StatementRow._fields[:3] == ("shard", "team_id", "version")
     assert len(StatementRow._fields) == 19
+
+
+def test_free_text_that_no_column_can_hold_does_not_stop_the_statement() -> None:
+    account = a_story()
+    granted = msgspec.structs.replace(account.events[1], reason="for\0you")
+
+    (row,) = rows_of(stream_of([granted])[0], 0, "acme")
+
+    assert row.reason == "for\ufffdyou"
