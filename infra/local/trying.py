@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import NamedTuple
 
 from psycopg.rows import tuple_row
 
 from domain.amounts import format_credits
 from infra.postgres.shards import ShardMap
+from infra.settings import Settings
 
 
 class Example(NamedTuple):
@@ -18,10 +21,13 @@ class Example(NamedTuple):
     amount_micros: int
 
 
-def what_to_try(shards: ShardMap, api_address: str, api_key: str) -> str:
+def what_to_try(shards: ShardMap, api_address: str, api_key: str, state_directory: Path) -> str:
     """Lines to paste, with a team that was charged; without any charge yet, only where the API is."""
-    lines = [f"The API serves at {api_address} (its description: {api_address}/openapi.json).", ""]
-    lines += ["  export COFFER_API=" + api_address, "  export COFFER_API_KEY=" + api_key, ""]
+    lines = [f"The API serves at {api_address}, described at {api_address}/openapi.json.", ""]
+    lines += ["What to try, in another terminal:", "", f"  export PATH={Path(sys.executable).parent}:$PATH"]
+    if state_directory != Settings.model_fields["state_directory"].default:
+        lines.append(f"  export COFFER_STATE_DIRECTORY={state_directory}")
+    lines += [f"  export COFFER_API={api_address}", f"  export COFFER_API_KEY={api_key}"]
     example = find_example(shards)
     if example is not None:
         lines += _examples(example)
@@ -30,14 +36,14 @@ def what_to_try(shards: ShardMap, api_address: str, api_key: str) -> str:
 
 
 def find_example(shards: ShardMap) -> Example | None:
-    """A charge of the team that was charged most; None when nothing was charged."""
+    """The largest charge of the team that was charged most; None when nothing was charged."""
     best: Example | None = None
     most = 0
     for shard in range(shards.count):
         with shards.connection_for(shard) as connection, connection.cursor(row_factory=tuple_row) as cursor:
             cursor.execute(
-                "SELECT team_id, sum(amount_micros)::bigint, (array_agg(charge_id::text ORDER BY version DESC))[1],"
-                " (array_agg(amount_micros ORDER BY version DESC))[1] FROM statement_entry"
+                "SELECT team_id, sum(amount_micros)::bigint, (array_agg(charge_id::text ORDER BY amount_micros DESC))[1],"
+                " max(amount_micros) FROM statement_entry"
                 " WHERE shard = %s AND kind = 'CreditsCharged' AND amount_micros > 0"
                 " GROUP BY team_id ORDER BY 2 DESC LIMIT 1",
                 (shard,),
@@ -53,8 +59,8 @@ def _examples(example: Example) -> list[str]:
     amount = format_credits(example.amount_micros)
     tries = [
         ("the balance of the busiest team", f"coffer balance {team}"),
-        ("its last entries", f"coffer statement {team} --limit 5"),
-        (f"why one charge cost {amount} credits", f"coffer explain {team} {charge}"),
+        ("its last entries", f"coffer statement {team} --newest --limit 5"),
+        (f"why its largest charge cost {amount} credits", f"coffer explain {team} {charge}"),
         (
             "a price before it is spent",
             f"coffer estimate {team} image.generate --meter images=4 --meter steps=30",
@@ -66,7 +72,7 @@ def _examples(example: Example) -> list[str]:
             f'curl -H "Authorization: Bearer $COFFER_API_KEY" $COFFER_API/v1/accounts/{team}/balance',
         ),
     ]
-    lines = ["What to try (with .venv/bin in the path, in another terminal):", ""]
+    lines: list[str] = []
     for what, command in tries:
         lines += [f"  # {what}", f"  {command}"]
     return lines

@@ -133,7 +133,8 @@ class _Stack:
         """The ledger serves until somebody asks it to stop."""
         assert self._shards is not None
         self._wait(self._api_answers, lambda: "starting the API")
-        print(what_to_try(self._shards, self._api_address, self._api_key), flush=True)
+        text = what_to_try(self._shards, self._api_address, self._api_key, self._state)
+        print(text, flush=True)
         while True:
             self._look()
             time.sleep(0.5)
