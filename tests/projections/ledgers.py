@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy, deepcopy
 from datetime import datetime, timedelta
 
 import msgspec
@@ -39,6 +40,13 @@ class ATeam:
         self._index = IndexOverlay()
         self._account: TeamAccount | None = None
         self._decide(lambda decision: open_account(decision, team_id))
+
+    def on(self, shards: ShardMap) -> ATeam:
+        """The same team on a copy of its ledger."""
+        twin = copy(self)
+        twin._store = PostgresLedgerStore(shards)
+        twin._index, twin._account = deepcopy(self._index), deepcopy(self._account)
+        return twin
 
     @property
     def version(self) -> int:
