@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from infra.postgres.batch_writer import PostgresBatchStore
     from infra.postgres.catalogue_store import PostgresCatalogue
     from infra.postgres.dead_letters import DeadLetters
+    from infra.postgres.ledger_store import Clock
     from infra.postgres.read_models import PostgresStatement
     from infra.postgres.shards import ShardMap
     from infra.postgres.stream_state import StreamState
@@ -70,11 +72,19 @@ def _running_database(settings: Settings) -> str | None:
 class Wiring:
     """What one process uses, each part built when it is first asked for and closed at the end.
 
+    ``now`` replaces the database's clock in commands and answers, for tests that tell a story in time.
     Raises, where a database or a broker is needed and none is known: NotConnected.
     """
 
-    def __init__(self, settings: Settings, application_name: str = "coffer") -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        application_name: str = "coffer",
+        *,
+        now: Callable[[], datetime] | None = None,
+    ) -> None:
         self.settings = connected(settings)
+        self._now = now
         self._application_name = application_name
         self._closing: list[Callable[[], None]] = []
 
@@ -123,7 +133,9 @@ class Wiring:
         from domain.ledger import Ledger
         from infra.postgres.ledger_store import PostgresLedgerStore
 
-        return Ledger(PostgresLedgerStore(self.shards))
+        now = self._now
+        clock: Clock | None = None if now is None else lambda _: now()
+        return Ledger(PostgresLedgerStore(self.shards, clock=clock))
 
     @cached_property
     def catalogue(self) -> PostgresCatalogue:
@@ -205,7 +217,7 @@ class Wiring:
             timeouts=Timeouts.of(self.settings),
             connections_max=self.settings.database_connections_max,
         )
-        return shards, PostgresAccountReads(shards)
+        return shards, PostgresAccountReads(shards, now=self._now)
 
     def _behind(self, reads: PostgresAccountReads) -> Behind:
         from api.app import Behind

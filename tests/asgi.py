@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
 
 import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message
 
 
 class Http:
@@ -35,8 +36,25 @@ class Http:
 @contextmanager
 def serving(app: ASGIApp) -> Iterator[Http]:
     """A client of the application; what fails inside comes back as an answer, as in production."""
-    with start_blocking_portal() as portal:
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        client = httpx.AsyncClient(transport=transport, base_url="http://coffer")
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(_started(app)) as client:
         yield Http(portal, client)
-        portal.call(client.aclose)
+
+
+@asynccontextmanager
+async def _started(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
+    """The application between its start and its shutdown, as a server would run it."""
+    to_app: asyncio.Queue[Message] = asyncio.Queue()
+    from_app: asyncio.Queue[Message] = asyncio.Queue()
+
+    async def live() -> None:
+        await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, to_app.get, from_app.put)
+
+    life = asyncio.create_task(live())
+    to_app.put_nowait({"type": "lifespan.startup"})
+    assert (await from_app.get())["type"] == "lifespan.startup.complete"
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://coffer"
+    ) as client:
+        yield client
+    to_app.put_nowait({"type": "lifespan.shutdown"})
+    await life

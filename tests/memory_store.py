@@ -26,6 +26,7 @@ from projections.statement import NOTHING, StatementFilter, StatementPage, State
 
 SHARDS = 8
 TEST_ACTOR = Actor("test", "operator")
+START = datetime(2026, 11, 1, 12, tzinfo=UTC)
 STREAM = Actor("usage", "ingest")
 
 
@@ -44,7 +45,11 @@ class Team:
 class MemoryLedger:
     """The store of commands, and every read that the API needs, over the same dicts."""
 
-    def __init__(self, now: datetime = datetime(2026, 11, 1, 12, tzinfo=UTC)) -> None:
+    def __init__(self, now: datetime = START) -> None:
+        self.clear(now)
+
+    def clear(self, now: datetime = START) -> None:
+        """Nothing has happened yet."""
         self.now = now
         self.teams: dict[str, Team] = {}
         self.positions: dict[int, int] = {}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from infra.cli import about, accounts, catalogue, funding, keys, running, stream, up
+from infra.cli import about, accounts, audit, catalogue, funding, keys, running, stream, up
 from infra.cli.session import REFUSED
 
 INTERRUPTED = 130
@@ -26,7 +26,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Change": (funding.grant, funding.topup, funding.refund),
     "Catalogue": (catalogue.publish,),
     "Stream": (stream.offset,),
-    "Operate": (about.config, about.openapi),
+    "Operate": (audit.verify, audit.rebuild, about.config, about.openapi),
 }
 for panel, commands in _PANELS.items():
     for command in commands:

@@ -6,6 +6,7 @@ import csv
 import getpass
 import json
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -138,6 +139,19 @@ def show_rows(rows: Iterable[Row], output: Output, columns: Sequence[str] = ()) 
 def note(text: str) -> None:
     """A remark for people, apart from the answer."""
     typer.echo(text, err=True)
+
+
+class Ticker:
+    """Progress of long work on standard error, about once a second, and only for somebody who watches."""
+
+    def __init__(self) -> None:
+        self._told_at = time.monotonic()
+
+    def tell(self, text: str) -> None:
+        """The text is shown if a second has passed since the last."""
+        if sys.stderr.isatty() and time.monotonic() - self._told_at >= 1:
+            self._told_at = time.monotonic()
+            note(text)
 
 
 def _csv(rows: Sequence[Row]) -> None:

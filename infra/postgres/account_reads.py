@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import TypeAlias
 from uuid import UUID
 
@@ -86,10 +87,11 @@ class AsyncShards:
 
 
 class PostgresAccountReads:
-    """The API's reads of accounts, and of API keys."""
+    """The API's reads of accounts, and of API keys. Told no other clock, the database's decides."""
 
-    def __init__(self, shards: AsyncShards) -> None:
+    def __init__(self, shards: AsyncShards, *, now: Callable[[], datetime] | None = None) -> None:
         self._shards = shards
+        self._now = now
 
     async def account(self, team_id: str) -> AccountOnFile | None:
         """Head, position of the shard and clock of one statement, so of one instant."""
@@ -103,6 +105,7 @@ class PostgresAccountReads:
         if not rows:
             return None
         state, schema, account, version, position, now = rows[0]
+        now = self._now() if self._now else now
         if schema == STATE_SCHEMA:
             return AccountOnFile(decode_account(state), position, now)
         return AccountOnFile(await self._fold_again(shard, account, version), position, now)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import structlog
 
 from api.app import Behind, create_api
 from api.keys import KeyRing, StoredKey, key_text, new_key, secret_mac
@@ -19,10 +20,35 @@ from tests.memory_store import MemoryLedger
 PEPPER = b"pepper of the tests, at least thirty-two bytes"
 
 
-@pytest.fixture
-def ledger() -> MemoryLedger:
-    """A ledger in memory on which one unit of image.generate costs one credit."""
+@pytest.fixture(scope="session", autouse=True)
+def plain_logs() -> Iterator[None]:
+    """Log lines are JSON, as in production; the library's default paints tracebacks with every local, which takes seconds."""
+    structlog.configure(
+        [
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ]
+    )
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def stage() -> Iterator[tuple[MemoryLedger, Http]]:
+    """One ledger and one API for all tests, which takes a while to build; ``ledger`` clears it for each."""
     memory = MemoryLedger()
+    ring = KeyRing(memory, PEPPER, now=lambda: memory.now)
+    with serving(create_api(behind(memory), key_ring=ring, wait_seconds=0.05)) as client:
+        yield memory, client
+
+
+@pytest.fixture
+def ledger(stage: tuple[MemoryLedger, Http]) -> MemoryLedger:
+    """An empty ledger in memory on which one unit of image.generate costs one credit."""
+    memory, _ = stage
+    memory.clear()
     memory.publish(unit_card())
     return memory
 
@@ -67,11 +93,9 @@ class Caller:
 
 
 @pytest.fixture
-def http(ledger: MemoryLedger) -> Iterator[Http]:
-    """A client without a key."""
-    ring = KeyRing(ledger, PEPPER, now=lambda: ledger.now)
-    with serving(create_api(behind(ledger), key_ring=ring, wait_seconds=0.05)) as client:
-        yield client
+def http(stage: tuple[MemoryLedger, Http], ledger: MemoryLedger) -> Http:
+    """A client without a key, of the API over the ledger."""
+    return stage[1]
 
 
 @pytest.fixture

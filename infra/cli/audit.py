@@ -1,0 +1,86 @@
+"""Commands that check and mend: compare everything with a replay, build a read model anew."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from infra.cli.session import DIFFERENCE, Output, OutputOption, note, show_one, show_rows, wired
+
+
+def verify(
+    team: Annotated[str | None, typer.Option("--team", help="Only this team.", show_default=False)] = None,
+    shard: Annotated[
+        int | None, typer.Option("--shard", min=0, help="Only this shard.", show_default=False)
+    ] = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Replay every account and compare heads, hashes, index, positions, statement and stream records. Exit 1 on a difference.
+
+    Example: coffer verify --team acme
+    """
+    import msgspec
+
+    from infra.cli.session import Ticker
+    from infra.postgres.verification import verify as verify_ledger
+
+    ticker = Ticker()
+    with wired() as wiring:
+        told = verify_ledger(
+            wiring.shards,
+            shard=shard,
+            team_id=team,
+            progress=lambda so_far: ticker.tell(f"{so_far.events} of {so_far.events_in_log} events compared"),
+        )
+    findings = [msgspec.to_builtins(finding) for finding in told.findings]
+    summary: dict[str, object] = {
+        "teams": told.teams,
+        "events": told.events,
+        "differences": len(findings),
+        "complete": told.is_complete,
+        "seconds": f"{told.seconds:.1f}",
+    }
+    if output is Output.json:
+        show_one(summary | {"findings": findings}, output)
+    else:
+        show_rows(
+            findings, output, ("table", "team_id", "version", "what", "expected", "found")
+        ) if findings else None
+        note(", ".join(f"{name} {value}" for name, value in summary.items()))
+    if findings or not told.is_complete:
+        raise typer.Exit(DIFFERENCE)
+
+
+def rebuild(
+    model: Annotated[str, typer.Argument(help="The read model.")] = "statement",
+    output: OutputOption = Output.table,
+) -> None:
+    """Build a read model anew beside the live one and swap it in; it stays readable all the while.
+
+    Example: coffer rebuild statement
+    """
+    import msgspec
+
+    from domain.errors import Refused, Unknown
+    from infra.cli.session import Ticker
+    from infra.postgres.rebuilding import RebuildHalted, RebuildRunning, SwapPostponed
+    from infra.postgres.rebuilding import rebuild as rebuild_model
+    from infra.project import read_models
+
+    known = {each.name: each for each in read_models()}
+    if model not in known:
+        raise Unknown(f"read model {model[:80]!r} does not exist: {', '.join(known)} would be right")
+    ticker = Ticker()
+    try:
+        with wired() as wiring:
+            told = rebuild_model(
+                wiring.shards,
+                known[model],
+                progress=lambda so_far: ticker.tell(
+                    f"{so_far.events} of {so_far.events_in_log} events taken"
+                ),
+            )
+    except (RebuildRunning, RebuildHalted, SwapPostponed) as error:
+        raise Refused(str(error)) from error
+    show_one(msgspec.to_builtins(told), output)

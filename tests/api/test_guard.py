@@ -1,0 +1,168 @@
+"""Who may do what: every route against every role, and keys that open nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+
+from api import roles
+from api.app import routed
+from api.guard import GuardedRoute
+from api.keys import KeyRing, key_text, new_key, parse_key
+from tests.api.conftest import PEPPER, Caller, behind, give_key
+from tests.asgi import Http
+from tests.memory_store import MemoryLedger
+
+CHARGE = "0" * 32
+BODIES: dict[str, Any] = {
+    "open_account": {"team_id": "other"},
+    "close_account": {"reason": "x"},
+    "grant_credits": {"amount": "1", "reason": "x"},
+    "top_up_credits": {
+        "amount": "1",
+        "payment_reference": "p",
+        "cost_basis": {"price_minor": 1, "currency": "EUR"},
+    },
+    "refund_charge": {"reason": "x"},
+    "estimate_usage": {"action": "image.generate", "meters": {"units": "1"}},
+}
+PARAMS: dict[str, dict[str, str]] = {"find_charges": {"source": "urn:s", "id": "r"}}
+
+
+def routes() -> list[APIRoute]:
+    """Every route there is, whatever router it came with."""
+    app = routed(behind(MemoryLedger()))
+    found: list[APIRoute] = []
+    waiting: list[Any] = list(app.routes)
+    while waiting:
+        route = waiting.pop()
+        if isinstance(route, APIRoute):
+            found.append(route)
+        below = getattr(route, "routes", None) or getattr(
+            getattr(route, "original_router", None), "routes", None
+        )
+        waiting += list(below or [])
+    return found
+
+
+def test_every_route_is_guarded_and_has_its_line_in_the_table_and_no_line_is_left_over() -> None:
+    found = routes()
+
+    assert len(found) >= 20
+    assert all(isinstance(route, GuardedRoute) for route in found)
+    assert {route.name for route in found} == set(roles.MAY)
+
+
+def test_what_the_table_does_not_know_nobody_may() -> None:
+    assert not any(roles.may(role, "delete_everything") for role in (*roles.ROLES, roles.ANYONE))
+
+
+@pytest.mark.parametrize("route", routes(), ids=lambda route: route.name)
+def test_a_route_opens_for_the_roles_of_its_line_and_for_no_other(
+    route: APIRoute, callers: dict[str, Caller], acme: Caller
+) -> None:
+    path = route.path_format.format(team_id="acme", charge_id=CHARGE, card_id="standard", version=1)
+    method = sorted(route.methods or [])[0]
+
+    for name, caller in callers.items():
+        sent = {"Idempotency-Key": f"{name}-1", **caller.headers}
+        answer = caller.http.request(
+            method, path, json=BODIES.get(route.name), params=PARAMS.get(route.name), headers=sent
+        )
+        if roles.is_open(route.name) or roles.may(name, route.name):
+            assert answer.status_code not in {401, 403}, (name, answer.text)
+        else:
+            assert answer.status_code == (401 if name == "nobody" else 403), (name, answer.text)
+            assert answer.json()["code"] in {"no_valid_key", "not_allowed"}
+
+
+def test_nothing_is_said_about_a_team_before_the_key_was_seen(http: Http) -> None:
+    unknown_team = http.get("/v1/accounts/nobody-has-this/balance")
+    broken_body = http.post("/v1/accounts", content=b"{", headers={"content-type": "application/json"})
+
+    assert (unknown_team.status_code, broken_body.status_code) == (401, 401)
+    assert unknown_team.headers["www-authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic dXNlcjpwYXNz",
+        "Bearer cof_live_short_x",
+        "Bearer " + "x" * 8_000,
+        "Bearer ü",
+    ],
+)
+def test_a_malformed_credential_is_refused(http: Http, authorization: str) -> None:
+    answer = http.get("/v1/rate-cards", headers={b"Authorization": authorization.encode()})
+
+    assert answer.status_code == 401
+    assert "cof_live_short" not in answer.text
+
+
+def test_a_key_expires_and_a_key_is_revoked(http: Http, ledger: MemoryLedger) -> None:
+    short = Caller(http, give_key(ledger, "auditor", expires_at=ledger.now + timedelta(minutes=1)))
+    revoked = Caller(http, give_key(ledger, "auditor", revoked_at=ledger.now))
+
+    before = short.get("/v1/rate-cards").status_code
+    ledger.now += timedelta(minutes=1)
+    after = short.get("/v1/rate-cards").status_code
+
+    assert (before, after, revoked.get("/v1/rate-cards").status_code) == (200, 401, 401)
+
+
+async def _principals(ring: KeyRing, *texts: str) -> list[Any]:
+    return [await ring.principal(text) for text in texts]
+
+
+def test_a_right_id_with_another_secret_opens_nothing(ledger: MemoryLedger) -> None:
+    import asyncio
+
+    good = give_key(ledger, "operator")
+    parts = parse_key(good)
+    assert parts is not None
+    forged = key_text(parts._replace(secret=new_key().secret))
+    mistyped = good[:-1] + ("0" if good[-1] != "0" else "1")
+
+    told = asyncio.run(_principals(KeyRing(ledger, PEPPER), good, forged, mistyped))
+    other_pepper = asyncio.run(_principals(KeyRing(ledger, b"another pepper" * 3), good))
+
+    assert [each is not None for each in told] == [True, False, False]
+    assert other_pepper == [None]
+
+
+def test_a_revocation_is_effective_within_five_seconds(ledger: MemoryLedger) -> None:
+    import asyncio
+
+    import msgspec
+
+    elapsed = 0.0
+    ring = KeyRing(ledger, PEPPER, now=lambda: ledger.now, elapsed=lambda: elapsed)
+    good = give_key(ledger, "operator")
+    (before,) = asyncio.run(_principals(ring, good))
+
+    (key_id,) = ledger.keys
+    ledger.keys[key_id] = msgspec.structs.replace(ledger.keys[key_id], revoked_at=ledger.now)
+    elapsed = 4.9
+    (after,) = asyncio.run(_principals(ring, good))
+
+    assert before is not None
+    assert after is None
+
+
+def test_a_key_has_256_bits_and_its_stored_form_does_not_tell_them(ledger: MemoryLedger) -> None:
+    text = give_key(ledger, "operator")
+    parts = parse_key(text)
+    (stored,) = ledger.keys.values()
+
+    assert parts is not None
+    assert 62**43 > 2**256
+    assert len({new_key() for _ in range(200)}) == 200
+    assert parts.secret.encode() not in stored.secret_mac
+    assert text.startswith(f"cof_live_{parts.key_id}_{parts.secret}")
