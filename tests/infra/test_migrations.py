@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from threading import Thread
 
 import psycopg
 import pytest
@@ -29,21 +29,10 @@ def test_migrating_twice_changes_nothing(empty_database: EmptyDatabase) -> None:
 
 def test_migrators_that_start_together_wait_for_each_other(empty_database: EmptyDatabase) -> None:
     with empty_database() as url:
-        failures: list[BaseException] = []
+        with ThreadPoolExecutor(4) as pool:
+            for each in [pool.submit(migrate, url, 2) for _ in range(4)]:
+                each.result()
 
-        def run() -> None:
-            try:
-                migrate(url, shards=2)
-            except BaseException as error:
-                failures.append(error)
-
-        threads = [Thread(target=run) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-        assert not failures
         with psycopg.connect(url) as connection:
             assert connection.execute("SELECT shards FROM installation").fetchall() == [(2,)]
 
