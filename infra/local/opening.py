@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from psycopg.rows import tuple_row
 
-from domain.account.decision import Decision
+from domain.account.decision import Decision, copy_of
 from domain.account.events import CostBasis
 from domain.account.funding import grant_credits, top_up_credits
 from domain.account.opening import open_account
@@ -102,7 +102,8 @@ def _open_together(
 
 def _start(session: PostgresAccountSession, member: Member, start: StartingCredits, key: str) -> None:
     before = session.account.version if session.account else 0
-    decision = Decision(session.account, session.now, LOCAL_STACK, session.index, reason="welcome")
+    account = copy_of(session.account) if session.account else None
+    decision = Decision(account, session.now, LOCAL_STACK, session.index, reason="welcome")
     if not decision.is_open:
         open_account(decision, member.team_id, member.zone, member.anchor_day, CARD_ID)
     grant_credits(decision, start.granted_micros)

@@ -134,10 +134,15 @@ def starting_credits(stream: UsageStream, catalogue: Catalogue) -> dict[str, Sta
 
     Whole credits, the same for the same stream.
     """
+    return {team_id: _start(team_id, cost) for team_id, cost in costs_by_team(stream, catalogue).items()}
+
+
+def costs_by_team(stream: UsageStream, catalogue: Catalogue) -> dict[str, int]:
+    """What the stream will cost each of its teams at most, in micro-credits."""
     costs = dict.fromkeys((member.team_id for member in stream.members()), 0)
     for team_id, cost in _costs(stream.usages(), catalogue):
-        costs[team_id] = costs.get(team_id, 0) + cost
-    return {team_id: _start(team_id, cost) for team_id, cost in costs.items()}
+        costs[team_id] += cost
+    return costs
 
 
 def _costs(usages: Iterable[UsageRecord], catalogue: Catalogue) -> Iterator[tuple[str, int]]:
