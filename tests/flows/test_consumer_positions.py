@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from kafka import KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.consumer.fetcher import Fetcher
+from kafka.errors import CorruptRecordError, UnsupportedCodecError
 
 import infra.kafka.source
 from consumers.usage import PartitionRead
@@ -173,6 +175,35 @@ def test_k9_a_record_that_the_client_never_gave_us_is_found_and_charged(
     assert stream.fates() == [*["charged"] * 7, "rejected content_type", "charged", "charged"]
     assert stream.totals() == {"charged": {"": 9}, "rejected": {"content_type": 1}}
     assert stream.letter_counts() == {("rejected", "content_type"): 1}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CorruptRecordError("failed crc check"),
+        UnsupportedCodecError("zstd"),
+        UnicodeDecodeError("utf-8", b"", 0, 1, ""),
+    ],
+)
+def test_k11_and_k12_a_partition_that_cannot_be_read_halts_and_the_others_go_on(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """K11, K12, I5: broken CRC, a codec without its library, a header name that is no text."""
+    unpack = Fetcher.PartitionRecords._unpack_records
+
+    def unpacks(self: Any, partition: TopicPartition, *rest: Any) -> Any:
+        if partition.partition == 0:
+            raise error
+        yield from unpack(self, partition, *rest)
+
+    monkeypatch.setattr(Fetcher.PartitionRecords, "_unpack_records", unpacks)
+    stream.use("broken", 1)
+    stream.use("fine", 2, partition=1)
+    stream.work()
+
+    assert (stream.halted() or "").startswith(f"unreadable: at offset 0: {type(error).__name__}")
+    assert stream.fates(1) == ["charged"]
+    assert stream.used() == "2"
 
 
 def test_k13_a_topic_that_bears_the_producers_time_is_refused_at_the_start(stream: Stream) -> None:
