@@ -88,8 +88,8 @@ class StoriesStore:
         self._shards.close()
 
 
-@pytest.fixture
-def store(database_url: str) -> Iterator[StoriesStore]:  # type: ignore[no-redef]
+@pytest.fixture  # type: ignore[no-redef]
+def store(database_url: str) -> Iterator[StoriesStore]:
     shards = ShardMap(database_url)
     store = StoriesStore(shards)
     store.open("acme", 100_000_000)
