@@ -105,7 +105,8 @@ def run_result(shards: ShardMap, spans: Spans, seconds: float) -> RunResult:
             _add_outcomes(cursor, partition, span, shards.count, outcomes)
     micros, teams = _charges(shards, spans)
     records = sum(count for reasons in outcomes.values() for count in reasons.values())
-    ordered = {each: dict(sorted(outcomes[each].items())) for each in OUTCOMES if each in outcomes}
+    # Every outcome is there, so that none has to be guessed: an empty one stands for no record.
+    ordered = {each: dict(sorted(outcomes.get(each, {}).items())) for each in OUTCOMES}
     return RunResult(records, ordered, micros, teams, round(seconds, 3))
 
 
