@@ -31,6 +31,8 @@ from domain.times import instant_text
 
 _encode = msgspec.json.encode
 _NOTHING: list[IndexChange] = []
+# Named once: the type written with | is made anew each time it is met.
+_DUE = (DebtRepaid, CreditsExpired)
 
 
 def opened(event: AccountOpened) -> TeamAccount:
@@ -52,9 +54,7 @@ def apply(account: TeamAccount, event: AccountEvent) -> list[IndexChange]:
     account.version += 1
     assert event.recorded_at >= account.recorded_at, "recorded_at never decreases within a team"
     account.recorded_at = event.recorded_at
-    account.passed_at = (
-        event.effective_at if isinstance(event, DebtRepaid | CreditsExpired) else event.recorded_at
-    )
+    account.passed_at = event.effective_at if isinstance(event, _DUE) else event.recorded_at
     changes = _APPLY[type(event)](account, event)
     if isinstance(event, MovingEvent):
         assert account.settled_micros == event.settled_after_micros, (

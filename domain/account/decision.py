@@ -13,6 +13,9 @@ from domain.account.index import AccountIndex, IndexChange, IndexOverlay, UsageO
 from domain.account.state import TeamAccount
 from domain.actors import Actor
 
+# Named once: the type written with | is made anew each time it is met.
+_CLAIMING = (CreditsCharged, UsageWaived)
+
 ACCOUNT_NAMESPACE = uuid5(NAMESPACE_URL, "urn:coffer:account")
 
 
@@ -64,11 +67,12 @@ class Decision:
             self._account = opened(event)
         else:
             changes = apply(self._account, event)
-            for change in changes:
-                self.index.put(change)
-            self.index_changes += changes
+            if changes:
+                for change in changes:
+                    self.index.put(change)
+                self.index_changes += changes
         self.events.append(event)
-        if isinstance(event, CreditsCharged | UsageWaived):
+        if isinstance(event, _CLAIMING):
             self.index.usages[event.charge_id] = UsageOnFile(self._account.version, event)
 
 

@@ -60,10 +60,24 @@ def due_id(kind: str, subject: str, instant: datetime) -> str:
 
 def _first_due(account: TeamAccount, at: datetime) -> tuple[datetime, Lot] | None:
     """The earliest due fact up to ``at``; at one instant breakage comes before lots becoming effective."""
+    if not _is_anything_due(account, at):
+        return None
     due = [(instant, lot) for instant, lot in _due(account) if instant <= at]
     return min(
         due, key=lambda fact: (fact[0], _breakage_at(fact[1]) != fact[0], fact[1].terms.lot_id), default=None
     )
+
+
+def _is_anything_due(account: TeamAccount, at: datetime) -> bool:
+    """False for nearly every charge, so it is asked before the facts are put in order."""
+    if account.debt_micros:
+        return True
+    broken_since = at - LATE_GRACE
+    for lot in account.lots:
+        expires_at = lot.terms.expires_at
+        if expires_at is not None and expires_at <= broken_since:
+            return True
+    return False
 
 
 def _due(account: TeamAccount) -> Iterator[tuple[datetime, Lot]]:

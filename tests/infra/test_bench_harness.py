@@ -25,7 +25,7 @@ def test_the_batch_path_and_the_library_charge_the_same_records_the_same(
         batch_path.close()
         library.close()
         stored = rows(
-            for_library, "SELECT count(*) FROM stored_events WHERE strpos(topic, 'CreditsCharged') > 0"
+            for_library, "SELECT count(*) FROM application_events WHERE strpos(topic, 'CreditsCharged') > 0"
         )
     assert ours.records == theirs.records == RECORDS
     assert ours.charged_micros == theirs.charged_micros > 0
