@@ -141,6 +141,7 @@ class _Read(NamedTuple):
     place: Place
     record: StreamRecord
     usage: UsageRecord | Rejection
+    usage_key: str
 
 
 class _Deciding:
@@ -171,12 +172,13 @@ class _Deciding:
     def decide(self, reads: Sequence[PartitionRead]) -> None:
         """Every record of the reads has its outcome."""
         read = [self._parse(place, record) for place, record in in_arrival_order(reads)]
-        usages = [usage for _, _, usage in read if isinstance(usage, UsageRecord)]
-        self._load(usages)
-        for place, record, usage in read:
+        self._load(
+            [(each.usage.team_id, each.usage_key) for each in read if isinstance(each.usage, UsageRecord)]
+        )
+        for place, record, usage, usage_key in read:
             self._progress.place = place
             if isinstance(usage, UsageRecord):
-                self._settle(place, record, usage)
+                self._settle(place, record, usage, usage_key)
             else:
                 self._dead(place, record, usage.outcome, usage.reason, _rejection_detail(usage))
         self._progress.place = None
@@ -196,23 +198,26 @@ class _Deciding:
     def _parse(self, place: Place, record: StreamRecord) -> _Read:
         self._progress.place = place
         usage = read_usage(record)
-        if isinstance(usage, UsageRecord) and not key_matches_team(record, usage):
+        if not isinstance(usage, UsageRecord):
+            return _Read(place, record, usage, "")
+        if not key_matches_team(record, usage):
             self._progress.foreign_keys += 1
-        return _Read(place, record, usage)
+        return _Read(place, record, usage, usage.usage_key())
 
-    def _load(self, usages: Sequence[UsageRecord]) -> None:
-        accounts = self._transaction.accounts({usage.team_id for usage in usages})
+    def _load(self, keys: Sequence[tuple[str, str]]) -> None:
+        """Accounts and known claims of all (team id, usage key), each asked for once."""
+        accounts = self._transaction.accounts({team for team, _ in keys})
         for team, account in accounts.items():
             index = IndexOverlay(self._transaction.index(team))
             self._decisions[team] = Decision(account, self._now, self._actor, index)
             self._versions[team] = account.version
-        keys = {(usage.team_id, usage.usage_key()) for usage in usages if usage.team_id in accounts}
-        self._claims = self._transaction.claims(keys) if keys else {}
+        known = {key for key in keys if key[0] in accounts}
+        self._claims = self._transaction.claims(known) if known else {}
 
-    def _settle(self, place: Place, record: StreamRecord, usage: UsageRecord) -> None:
+    def _settle(self, place: Place, record: StreamRecord, usage: UsageRecord, usage_key: str) -> None:
         """The claim is asked before the time window: a record that was charged stays a duplicate however late."""
         decision = self._decisions.get(usage.team_id)
-        if decision is not None and (claim := self._claim_of(decision, usage)):
+        if decision is not None and (claim := self._claim_of(decision, usage_key)):
             self._seen_before(place, usage, claim)
         elif violation := time_window_violation(usage, self._catalogue.is_historic(usage.source)):
             self._dead(place, record, "parked", violation, _window_detail(violation, usage), usage)
@@ -222,12 +227,11 @@ class _Deciding:
         else:
             self._charge(place, record, usage, decision)
 
-    def _claim_of(self, decision: Decision, usage: UsageRecord) -> Claim | None:
-        key = usage.usage_key()
-        here = decision.index.usages.get(key)
+    def _claim_of(self, decision: Decision, usage_key: str) -> Claim | None:
+        here = decision.index.usages.get(usage_key)
         if here is not None:
             return Claim(here.event.content_digest, here.version, here.event)
-        return self._claims.get(key)
+        return self._claims.get(usage_key)
 
     def _seen_before(self, place: Place, usage: UsageRecord, claim: Claim) -> None:
         digest = usage.content_digest()
