@@ -206,16 +206,33 @@ def test_k11_and_k12_a_partition_that_cannot_be_read_halts_and_the_others_go_on(
     assert stream.used() == "2"
 
 
-def test_k13_a_topic_that_bears_the_producers_time_is_refused_at_the_start(stream: Stream) -> None:
-    """K13: arrival must be the broker's clock."""
+def bears_the_producers_time(stream: Stream) -> None:
     with administration(stream.bootstrap) as admin:
         resource = ConfigResource(
             ConfigResourceType.TOPIC, stream.topic, configs={"message.timestamp.type": "CreateTime"}
         )
         admin.alter_configs([resource])
 
+
+def test_k13_a_topic_that_bears_the_producers_time_is_refused_at_the_start(stream: Stream) -> None:
+    """K13: arrival must be the broker's clock."""
+    bears_the_producers_time(stream)
+
     with pytest.raises(TopicRefused, match="CreateTime: set it to LogAppendTime"):
         stream.work()
+
+
+def test_k13_a_record_that_bears_its_producers_time_halts_its_partition(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K13: also where the topic was changed after the worker had started."""
+    bears_the_producers_time(stream)
+    monkeypatch.setattr("infra.kafka.broker._require_append_time", lambda *_: None)
+    stream.use("a", 1)
+    stream.work()
+
+    assert (stream.halted() or "").startswith("producer_time: offset 0 ")
+    assert stream.charges() == 0
 
 
 def test_a_missing_topic_is_refused_and_never_made(stream: Stream) -> None:
