@@ -56,17 +56,10 @@ def connected(settings: Settings) -> Settings:
     noted = msgspec.json.decode(file.read_bytes(), type=Endpoints) if file.exists() else Endpoints()
     return settings.model_copy(
         update={
-            "database_url": settings.database_url or noted.database_url or _running_database(settings),
+            "database_url": settings.database_url or noted.database_url,
             "kafka_bootstrap": settings.kafka_bootstrap or noted.kafka_bootstrap,
         }
     )
-
-
-def _running_database(settings: Settings) -> str | None:
-    # Only when nothing else tells: looking through the processes takes a while.
-    from infra.local.postgres import running_url
-
-    return running_url(settings.state_directory)
 
 
 class Wiring:

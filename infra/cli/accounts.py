@@ -12,6 +12,8 @@ from infra.cli.session import (
     OutputOption,
     ReasonOption,
     Team,
+    checked_charge,
+    checked_team,
     execute,
     show,
     show_one,
@@ -52,12 +54,12 @@ def open_account(
 
     Example: coffer account open acme --zone Europe/Berlin
     """
-    from domain.ledger import OpenAccount
+    from api.requests import OpenAccountBody
 
-    team = checked_team(team)
-    execute(
-        OpenAccount(team_id=team, zone=zone, anchor_day=anchor_day, card_id=card, reason=reason), key, output
+    body = OpenAccountBody.model_validate(
+        {"team_id": team, "zone": zone, "anchor_day": anchor_day, "card_id": card, "reason": reason}
     )
+    execute(body.command(), key, output)
 
 
 @account.command("close")
@@ -68,9 +70,9 @@ def close_account(
 
     Example: coffer account close acme --reason "moved away"
     """
-    from domain.ledger import CloseAccount
+    from api.requests import CloseAccountBody
 
-    execute(CloseAccount(team_id=team, reason=reason), key, output)
+    execute(CloseAccountBody(reason=reason).command(checked_team(team)), key, output)
 
 
 @account.command("show")
@@ -246,31 +248,6 @@ def pairs(given: list[str] | None, option: str) -> dict[str, str]:
             raise Malformed(f"{option} {each!r}: write name=value, each name once")
         read[name] = value
     return read
-
-
-def checked_charge(charge_id: str) -> str:
-    """The id of a charge. Raises: Malformed."""
-    from domain.errors import Malformed
-
-    if len(charge_id) != 32 or not set(charge_id) <= set("0123456789abcdef"):
-        raise Malformed(
-            f"charge {charge_id[:64]!r} is not 32 hex digits: give the charge's id, or --source with the record's id"
-        )
-    return charge_id
-
-
-def checked_team(team: str) -> str:
-    """The id of a team that the API could name as well. Raises: Malformed."""
-    import re
-
-    from api.fields import ID_PATTERN
-    from domain.errors import Malformed
-
-    if not re.fullmatch(ID_PATTERN, team):
-        raise Malformed(
-            f"team {team[:64]!r}: 1 to 128 ASCII letters, digits or _.:@~+=- would be right (not first: .:@~+=)"
-        )
-    return team
 
 
 def _moment(at_version: int | None, as_of: str | None) -> Moment:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 
 import typer
 
-from infra.cli.session import KeyOption, Output, OutputOption, ReasonOption, Team, execute
+from infra.cli.session import (
+    KeyOption,
+    Output,
+    OutputOption,
+    ReasonOption,
+    Team,
+    checked_charge,
+    checked_team,
+    execute,
+)
 
 Amount = Annotated[str, typer.Argument(help="Credits, such as 12.5.", show_default=False)]
 ExpiresAt = Annotated[
@@ -43,27 +51,21 @@ def grant(
 
     Example: coffer grant acme 100 --reason "welcome" --expires-at 2027-01-01T00:00:00Z
     """
-    from domain.amounts import parse_credits
-    from domain.errors import Malformed
-    from domain.ledger import GrantCredits
+    from api.requests import GrantBody
 
-    if source not in {"promotional", "included"}:
-        raise Malformed(f"--source {source!r}: promotional or included would be right")
-    execute(
-        GrantCredits(
-            team_id=team,
-            reason=reason,
-            amount_micros=parse_credits(amount, "amount"),
-            source="included" if source == "included" else "promotional",
-            effective_at=instant(effective_at, "--effective-at"),
-            expires_at=instant(expires_at, "--expires-at"),
-            priority=priority,
-            action=action,
-            project=project,
-        ),
-        key,
-        output,
+    body = GrantBody.model_validate(
+        {
+            "amount": amount,
+            "reason": reason,
+            "source": source,
+            "effective_at": effective_at,
+            "expires_at": expires_at,
+            "priority": priority,
+            "action": action,
+            "project": project,
+        }
     )
+    execute(body.command(checked_team(team)), key, output)
 
 
 def topup(
@@ -79,6 +81,7 @@ def topup(
     tax_minor: Annotated[int, typer.Option(min=0, help="Tax in minor units.")] = 0,
     reason: Annotated[str | None, typer.Option(help="Why.", show_default=False)] = None,
     expires_at: ExpiresAt = None,
+    effective_at: EffectiveAt = None,
     priority: Priority = 20,
     action: OnlyAction = None,
     project: OnlyProject = None,
@@ -89,28 +92,22 @@ def topup(
 
     Example: coffer topup acme 500 --payment-reference pay-7 --price-minor 1000 --currency EUR
     """
-    from domain.account.events import CostBasis
-    from domain.amounts import parse_credits
-    from domain.errors import Malformed
-    from domain.ledger import TopUpCredits
+    from api.requests import TopUpBody
 
-    if not (len(currency) == 3 and currency.isascii() and currency.isupper()):
-        raise Malformed(f"--currency {currency!r}: three capital letters such as EUR would be right")
-    execute(
-        TopUpCredits(
-            team_id=team,
-            reason=reason,
-            amount_micros=parse_credits(amount, "amount"),
-            payment_reference=reference,
-            cost_basis=CostBasis(price_minor, currency, tax_minor),
-            expires_at=instant(expires_at, "--expires-at"),
-            priority=priority,
-            action=action,
-            project=project,
-        ),
-        key,
-        output,
+    body = TopUpBody.model_validate(
+        {
+            "amount": amount,
+            "payment_reference": reference,
+            "cost_basis": {"price_minor": price_minor, "currency": currency, "tax_minor": tax_minor},
+            "reason": reason,
+            "effective_at": effective_at,
+            "expires_at": expires_at,
+            "priority": priority,
+            "action": action,
+            "project": project,
+        }
     )
+    execute(body.command(checked_team(team)), key, output)
 
 
 def refund(
@@ -134,18 +131,9 @@ def refund(
 
     Example: coffer refund acme rec-7 --source urn:render:eu-1 --amount 5 --reason "bad picture"
     """
-    from domain.amounts import parse_credits
-    from domain.ledger import RefundCharge
+    from api.requests import RefundBody
     from domain.usage import usage_key
-    from infra.cli.accounts import checked_charge
 
     charge_id = usage_key(team, source, charge) if source else checked_charge(charge)
-    micros = None if amount is None else parse_credits(amount, "--amount")
-    execute(RefundCharge(team_id=team, charge_id=charge_id, amount_micros=micros, reason=reason), key, output)
-
-
-def instant(text: str | None, option: str) -> datetime | None:
-    """The time that an option gives. Raises: Malformed."""
-    from domain.times import parse_instant
-
-    return None if text is None else parse_instant(text, option)
+    body = RefundBody(amount=amount, reason=reason)
+    execute(body.command(checked_team(team), charge_id), key, output)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import typer
 
 from infra.cli import about, accounts, audit, catalogue, funding, keys, running, stream, up
 from infra.cli.session import REFUSED
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 INTERRUPTED = 130
 
@@ -69,10 +73,19 @@ def refusal(error: Exception) -> str | None:
     if isinstance(error, OutcomeUnknown):
         return f"{error}; repeat the command with the same --key, it happens at most once"
     if isinstance(error, ValidationError):
-        return "; ".join(
-            f"COFFER_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors()
-        )
+        return "; ".join(_finding(error.title, each) for each in error.errors())
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object[:40]!r} is not plain text: write UTF-8"
     return _machine_refusal(error)
+
+
+def _finding(title: str, error: ErrorDetails) -> str:
+    """A setting or an option that is wrong: its name, what it was, what would be right."""
+    name = ".".join(map(str, error["loc"]))
+    said = error["msg"].removeprefix("Value error, ")
+    if title == "Settings":
+        return f"COFFER_{name.upper()}: {said}"
+    return f"{name} {str(error['input'])[:40]!r}: {said}"
 
 
 def _machine_refusal(error: Exception) -> str | None:

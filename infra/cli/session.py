@@ -141,6 +141,31 @@ def note(text: str) -> None:
     typer.echo(text, err=True)
 
 
+def checked_charge(charge_id: str) -> str:
+    """The id of a charge. Raises: Malformed."""
+    from domain.errors import Malformed
+
+    if len(charge_id) != 32 or not set(charge_id) <= set("0123456789abcdef"):
+        raise Malformed(
+            f"charge {charge_id[:64]!r} is not 32 hex digits: give the charge's id, or --source with the record's id"
+        )
+    return charge_id
+
+
+def checked_team(team: str) -> str:
+    """The id of a team that the API could name as well. Raises: Malformed."""
+    import re
+
+    from api.fields import ID_PATTERN
+    from domain.errors import Malformed
+
+    if not re.fullmatch(ID_PATTERN, team):
+        raise Malformed(
+            f"team {team[:64]!r}: 1 to 128 ASCII letters, digits or _.:@~+=- would be right (not first: .:@~+=)"
+        )
+    return team
+
+
 class Ticker:
     """Progress of long work on standard error, about once a second, and only for somebody who watches."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -145,6 +146,37 @@ def test_the_same_key_and_body_is_answered_the_same_and_another_body_is_refused(
     assert (once.status_code, once.content) == (again.status_code, again.content)
     assert (other.status_code, other.json()["code"]) == (409, "idempotency_key_reused")
     assert world.operator.get("/v1/accounts/acme/balance").json()["settled"] == "105"
+
+
+def test_the_same_key_from_many_callers_at_once_happens_once(world: World) -> None:
+    """A1, I14."""
+    body = {"amount": "7", "reason": "goodwill"}
+
+    def grant(_: int) -> Any:
+        while (
+            answer := world.operator.post("/v1/accounts/acme/grants", body, key="once")
+        ).status_code == 503:
+            assert answer.json()["code"] == "busy"
+        return answer
+
+    with ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(grant, range(50)))
+
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.content for answer in answers}) == 1
+    assert world.operator.get("/v1/accounts/acme/balance").json()["settled"] == "107"
+
+
+def test_an_account_opened_by_many_at_once_is_opened_once(world: World) -> None:
+    def open_other(number: int) -> int:
+        status: int = world.operator.post("/v1/accounts", {"team_id": "other"}, key=f"k{number}").status_code
+        return status
+
+    with ThreadPoolExecutor(8) as threads:
+        statuses = list(threads.map(open_other, range(8)))
+
+    assert statuses.count(201) == 1
+    assert set(statuses) <= {201, 409, 503}
 
 
 def test_a_refused_command_leaves_its_key_unused(world: World) -> None:

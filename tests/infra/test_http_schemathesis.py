@@ -1,0 +1,83 @@
+"""Requests made up from the published description, good and bad: never a bug, never an answer it does not declare."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from api.app import published_text
+from infra.settings import Settings
+from infra.wiring import Wiring
+from tests.builders import TESTER, unit_card
+from tests.infra.test_http_server import Served, serving_process
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+
+
+@pytest.fixture(scope="module")
+def fuzzed(module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A running API with a published card and a team."""
+    directory = tmp_path_factory.mktemp("fuzzed")
+    with serving_process(module_database_url, directory) as running:
+        with Wiring(Settings(database_url=module_database_url, state_directory=directory)) as wiring:
+            wiring.catalogue.publish(unit_card(), TESTER)
+        opened = httpx.post(
+            f"{running.url}/v1/accounts",
+            json={"team_id": "acme"},
+            headers=running.headers | {"Idempotency-Key": "open"},
+        )
+        assert opened.status_code == 201
+        yield running
+
+
+# The plugin for pytest needs an older pytest, so the operations are taken one by one.
+DESCRIBED: Any = schemathesis.openapi.from_dict(json.loads(published_text()))
+OPERATIONS = [found.ok() for found in DESCRIBED.get_all_operations()]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["good", "bad"])
+def test_what_the_description_allows_and_forbids_is_answered_as_it_says(
+    operation: Any, mode: GenerationMode, fuzzed: Served
+) -> None:
+    calls = itertools.count()
+
+    @settings(
+        max_examples=15,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def answered(case: Any) -> None:
+        # Every other call is about a team that exists, so that more than its absence is reached.
+        if next(calls) % 2 and "team_id" in (case.path_parameters or {}):
+            case.path_parameters["team_id"] = "acme"
+        response = case.call(base_url=fuzzed.url, headers=fuzzed.headers)
+        case.validate_response(response, checks=CHECKS)
+
+    try:
+        answered()
+    except Unsatisfiable:
+        assert mode is GenerationMode.NEGATIVE, "no good request can be made from the description"
