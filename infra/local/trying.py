@@ -24,7 +24,7 @@ class Example(NamedTuple):
 def what_to_try(shards: ShardMap, api_address: str, api_key: str, state_directory: Path) -> str:
     """Lines to paste, with a team that was charged; without any charge yet, only where the API is."""
     lines = [f"The API serves at {api_address}, described at {api_address}/openapi.json.", ""]
-    lines += ["What to try, in another terminal:", "", f"  export PATH={Path(sys.executable).parent}:$PATH"]
+    lines += ["What to try, in another terminal:", "", f"  export PATH={_programs()}:$PATH"]
     if state_directory != Settings.model_fields["state_directory"].default:
         lines.append(f"  export COFFER_STATE_DIRECTORY={state_directory}")
     lines += [f"  export COFFER_API={api_address}", f"  export COFFER_API_KEY={api_key}"]
@@ -33,6 +33,14 @@ def what_to_try(shards: ShardMap, api_address: str, api_key: str, state_director
         lines += _examples(example)
     lines += ["", "Ctrl-C stops everything; the data stay for the next `make run`."]
     return "\n".join(lines)
+
+
+def _programs() -> str:
+    """Where `coffer` is, in the shell's words: short where the reader stands in the project."""
+    programs = Path(sys.executable).parent
+    return (
+        f"$PWD/{programs.relative_to(Path.cwd())}" if programs.is_relative_to(Path.cwd()) else str(programs)
+    )
 
 
 def find_example(shards: ShardMap) -> Example | None:
