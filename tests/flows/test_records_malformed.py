@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -300,6 +301,23 @@ def test_m15_a_dead_letter_retried_twice_and_out_of_order_ends_as_if_it_had_been
     assert stream.totals() == {"charged": {"": 3}, "duplicate": {"": 1}}
     assert stream.fates() == ["charged", "duplicate", "charged", "charged"]
     assert stream.retry() == []
+
+
+def test_m15_two_people_who_retry_at_once_charge_each_record_once(stream: Stream) -> None:
+    """M15, I4, I17: the letter's row is locked, the record's claim stands."""
+    for number in range(20):
+        stream.use(f"r{number}", 1, team="newcomers")
+    stream.work()
+    stream.open("newcomers", granted=100)
+
+    with ThreadPoolExecutor(2) as both:
+        reports = [
+            report for each in [both.submit(stream.retry) for _ in range(2)] for report in each.result()
+        ]
+
+    assert stream.charges("newcomers") == 20
+    assert stream.totals() == {"charged": {"": 20}}
+    assert sum(not report.already_settled for report in reports) == 20
 
 
 def test_k10_a_record_above_the_fetch_size_is_rejected_and_the_next_one_charged(stream: Stream) -> None:
