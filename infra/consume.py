@@ -61,6 +61,7 @@ HOLES_SECONDS = 5.0
 LETTERS_SECONDS = 5.0
 LAG_SECONDS = 5.0
 STUCK_SECONDS = 60.0
+HELD_BACK_SECONDS = 60.0
 
 _log = structlog.get_logger()
 
@@ -175,6 +176,7 @@ class UsageWorker:
         self._begun: dict[PartitionKey, int] = {}
         self._next: dict[str, float] = {}
         self._moved_at: dict[PartitionKey, tuple[int, float]] = {}
+        self._held_back_since: dict[PartitionKey, float] = {}
         self._letters_waiting = True
         self._drained = False
         self.outcomes: Outcomes = {}
@@ -497,6 +499,7 @@ class UsageWorker:
             behind += lag
             metrics.LAG.labels(key.topic, key.partition).set(lag)
             self._watch(key, at, lag)
+        self._watch_transactions(source.held_back(ends))
         self._drained = (
             self._options.until_drained
             and idle
@@ -516,6 +519,20 @@ class UsageWorker:
             raise SourceAway(
                 f"{key.topic}/{key.partition} has {lag} records and has not moved for {STUCK_SECONDS:.0f} s"
             )
+
+    def _watch_transactions(self, held_back: dict[PartitionKey, int]) -> None:
+        """An open transaction of some producer holds back all that follows it; nobody else would say so."""
+        now = time.monotonic()
+        self._held_back_since = {key: self._held_back_since.get(key, now) for key in held_back}
+        for key, since in self._held_back_since.items():
+            if now - since > HELD_BACK_SECONDS:
+                _log.error(
+                    "open_transaction_holds_back",
+                    **_named(key),
+                    offsets=held_back[key],
+                    seconds=round(now - since),
+                    command=f"kafka-transactions.sh find-hanging --topic {key.topic}",
+                )
 
     def _read_holes_again(self, ledger: _Ledger, source: KafkaSource) -> None:
         if not self._due("open_holes", 1.0):

@@ -185,6 +185,11 @@ class KafkaSource:
             raise SourceAway(f"no broker answers at {self._bootstrap}: {error}") from error
         return {self._key(partition): end for partition, end in ends.items()}
 
+    def held_back(self, ends: Mapping[PartitionKey, int]) -> dict[PartitionKey, int]:
+        """How many offsets lie behind the end of what is committed: a transaction that stays open pins them."""
+        known = {key: self._client.highwater(_client_key(key)) for key in ends}
+        return {key: last - ends[key] for key, last in known.items() if last is not None and last > ends[key]}
+
     def tell_group(self, offsets: Mapping[PartitionKey, int]) -> None:
         """The group's committed offsets say the same, for tools that show lag; nothing ever reads them back."""
         if self._group_id is None or self._fixed is not None:

@@ -11,6 +11,7 @@ from kafka import KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError, UnsupportedCodecError
+from structlog.testing import capture_logs
 
 import infra.kafka.source
 from consumers.usage import PartitionRead
@@ -146,6 +147,27 @@ def test_k7_aborted_transactions_leave_confirmed_holes_and_committed_ones_are_ch
     assert stream.next_offset() == 8
     assert holes(stream) == [(2, 6, "confirmed"), (7, 8, "confirmed")]
     assert stream.fates() == ["charged", "charged", *["hole confirmed"] * 4, "charged", "hole confirmed"]
+
+
+def test_k8_a_transaction_that_stays_open_raises_an_alarm_and_nothing_overtakes_it(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K8, I18."""
+    monkeypatch.setattr("infra.consume.HELD_BACK_SECONDS", 0.3)
+    monkeypatch.setattr("infra.consume.LAG_SECONDS", 0.2)
+    producer = transactional(stream, "hanging")
+    producer.begin_transaction()
+    producer.send(stream.topic, value=usage_value(), key=b"acme", partition=0).get(10)
+    stream.use("behind", 1)
+    with capture_logs() as logs, stream.start():
+        wait_until(lambda: any(each["event"] == "open_transaction_holds_back" for each in logs))
+        assert stream.charges() == 0
+        producer.abort_transaction()
+        wait_until(lambda: stream.charges() == 1)
+    producer.close()
+
+    alarm = next(each for each in logs if each["event"] == "open_transaction_holds_back")
+    assert (alarm["topic"], alarm["partition"], alarm["offsets"]) == (stream.topic, 0, 2)
 
 
 def test_k9_a_record_that_the_client_never_gave_us_is_found_and_charged(
