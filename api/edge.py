@@ -28,6 +28,8 @@ HEADERS_MAX = 64
 HEADER_BYTES_MAX = 16 * 1024
 TARGET_BYTES_MAX = 4 * 1024
 BODY_SECONDS_MAX = 10.0
+CLIENT_GONE = 499
+"""Logged and counted for a request that never arrived whole; no client can receive it."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:\-]{1,64}", re.ASCII)
 _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
@@ -39,6 +41,10 @@ _SECURITY = (
 )
 
 log = structlog.get_logger()
+
+
+class ClientGone(Exception):
+    """The client went away before its request had arrived whole: nobody asked for anything."""
 
 
 class Figures:
@@ -97,6 +103,8 @@ class Edge:
         try:
             _check_head(scope, headers)
             body = await asyncio.wait_for(_body(scope, receive, headers), self._body_seconds_max)
+        except ClientGone:
+            answer.status = CLIENT_GONE
         except TimeoutError:
             slow = RequestTooSlow(f"the body did not arrive within {self._body_seconds_max:g} seconds")
             await _refuse(scope, receive, answer, slow)
@@ -181,7 +189,7 @@ async def _body(scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> 
     while True:
         message = await receive()
         if message["type"] != "http.request":
-            return b"".join(chunks)
+            raise ClientGone
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > BODY_BYTES_MAX:

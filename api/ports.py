@@ -57,6 +57,10 @@ class AccountReads(Protocol):
         """At most ``limit`` events beyond the version ``after`` in the direction asked for, none above ``until``."""
         ...
 
+    async def version_at(self, team_id: str, position: int) -> int:
+        """The team's newest version at a position of its shard; 0 before its first event."""
+        ...
+
     async def usage(self, team_id: str, usage_key: str) -> StoredEvent | None:
         """The event of this team that holds the claim of a usage record."""
         ...

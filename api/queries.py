@@ -278,15 +278,7 @@ class Queries:
         """The team's version at a position of its shard, which may be behind the head."""
         if position >= found.position:
             return found.account.version
-        newest = await self._accounts.events(team_id, limit=_REPLAY_PAGE, newest_first=True)
-        while newest:
-            for stored in newest:
-                if stored.position <= position:
-                    return stored.version
-            newest = await self._accounts.events(
-                team_id, after=newest[-1].version, limit=_REPLAY_PAGE, newest_first=True
-            )
-        return 0
+        return await self._accounts.version_at(team_id, position)
 
     async def _usage(self, team_id: str, charge_id: str) -> StoredEvent:
         stored = await self._accounts.usage(team_id, charge_id)

@@ -145,6 +145,12 @@ class MemoryLedger:
             and (after is None or (each.version < after if newest_first else each.version > after))
         ][:limit]
 
+    async def version_at(self, team_id: str, position: int) -> int:
+        """The newest version up to the position."""
+        team = self.teams.get(team_id)
+        reached = [each.version for each in team.events if each.position <= position] if team else []
+        return max(reached, default=0)
+
     async def usage(self, team_id: str, usage_key: str) -> StoredEvent | None:
         """The event with the claim."""
         team = self.teams.get(team_id)

@@ -132,6 +132,17 @@ class PostgresAccountReads:
         )
         return [_stored(row) for row in rows]
 
+    async def version_at(self, team_id: str, position: int) -> int:
+        """Found from the newest event backwards: as many steps as the reader is behind."""
+        shard = self._shard(team_id)
+        rows = await self._rows(
+            shard,
+            "SELECT originator_version FROM ledger_events WHERE shard = %s AND originator_id = %s AND position <= %s"
+            " ORDER BY originator_version DESC LIMIT 1",
+            (shard, account_id(team_id), position),
+        )
+        return int(rows[0][0]) if rows else 0
+
     async def usage(self, team_id: str, usage_key: str) -> StoredEvent | None:
         """The event with the claim, if it is this team's; the identities of due facts in the same column are no usage."""
         shard = self._shard(team_id)

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import structlog
 
+from api.app import create_api
 from api.edge import BODY_BYTES_MAX
 from api.errors import STATUS, TYPE_PREFIX, every_error
 from domain.errors import Busy
 from domain.ledger import OutcomeUnknown
-from tests.api.conftest import Caller, give_key
-from tests.asgi import Http
+from tests.api.conftest import Caller, behind, give_key
+from tests.asgi import Http, serving
 from tests.builders import SOURCE, a_usage_record
 from tests.memory_store import MemoryLedger
 
@@ -239,6 +240,20 @@ def test_a_large_body_is_refused_before_it_is_read(acme: Caller) -> None:
     assert problem_of(declared, 413)["code"] == "body_too_large"
     assert problem_of(chunked, 413)["code"] == "body_too_large"
     assert problem_of(zipped, 415)["code"] == "body_encoding_refused"
+
+
+def test_a_body_that_does_not_arrive_is_not_waited_for(ledger: MemoryLedger) -> None:
+    """A10, I18."""
+    import asyncio
+
+    async def never() -> Any:
+        yield b"{"
+        await asyncio.sleep(30)
+
+    with serving(create_api(behind(ledger), body_seconds_max=0.05)) as http:
+        slow = http.post(GRANTS, content=never(), headers={"Content-Type": "application/json"})
+
+    assert problem_of(slow, 408)["code"] == "request_too_slow"
 
 
 def test_many_headers_are_refused(acme: Caller) -> None:

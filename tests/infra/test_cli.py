@@ -196,6 +196,36 @@ def test_keys_are_made_listed_and_revoked(coffer: Coffer) -> None:
     assert [key["name"] for key in listed.json] == ["dashboard"]
 
 
+def test_dead_letters_are_listed_shown_and_tried_again_and_an_offset_is_told(
+    coffer: Coffer, database_url: str
+) -> None:
+    import psycopg
+
+    place = {"shard": 3, "cluster_id": "c", "topic_id": "t", "topic": "credits.usage.v1", "part": 3}
+    columns, values = ", ".join(place), ", ".join(f"'{value}'" for value in place.values())
+    with psycopg.connect(database_url) as connection:
+        connection.execute(f"INSERT INTO consumed ({columns}, next_offset) VALUES ({values}, 8)")
+        connection.execute(
+            f"INSERT INTO usage_outcome ({columns}, kafka_offset, outcome, reason, detail, recorded_at)"
+            f" VALUES ({values}, 7, 'rejected', 'not_json', 'the value is not JSON', now())"
+        )
+        connection.execute(
+            f"INSERT INTO dead_letter ({columns}, kafka_offset, arrived_at, outcome, reason, detail, record_value,"
+            " record_headers, recorded_at)"
+            f" VALUES ({values}, 7, now(), 'rejected', 'not_json', 'the value is not JSON', '{{\x1b[31m', '[]', now())"
+        )
+
+    (listed,) = coffer("dlq", "list", "-o", "json").json
+    shown = coffer("dlq", "show", str(listed["letter"]))
+    retried = coffer("dlq", "retry", "--reason", "not_json", "-o", "json")
+    told = coffer("offset", "3", "7", "-o", "json")
+
+    assert (listed["offset"], listed["reason"]) == (7, "not_json")
+    assert (shown.code, "\x1b" in shown.out) == (0, False)
+    assert (retried.code, retried.json[0]["outcome"]) == (1, "rejected")
+    assert told.json["kind"] == "rejected"
+
+
 def test_verify_finds_nothing_and_then_names_the_row_that_was_changed(
     coffer: Coffer, database_url: str
 ) -> None:

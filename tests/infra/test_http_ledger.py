@@ -226,6 +226,52 @@ def test_a_payment_reference_buys_once_also_under_another_key(world: World) -> N
     assert (bought.status_code, again.status_code) == (201, 409)
 
 
+def test_a_story_may_set_the_clock_of_commands_and_answers(database_url: str, tmp_path: Any) -> None:
+    """I19: what expires is lapsed in the answer before anything is booked, and breakage after the grace."""
+    clock = datetime(2026, 11, 1, 12, tzinfo=UTC)
+    settings = Settings(database_url=database_url, state_directory=tmp_path)
+    with Wiring(settings, now=lambda: clock) as wiring:
+        key, _ = wiring.keys.create("tester", "operator")
+        with serving(wiring.api()) as http:
+            operator = Caller(http, key)
+            operator.post("/v1/accounts", {"team_id": "acme"})
+            body = {"amount": "10", "reason": "short", "expires_at": "2026-11-01T13:00:00Z"}
+            granted = operator.post("/v1/accounts/acme/grants", body).json()
+            clock += timedelta(hours=1)
+            lapsed = operator.get("/v1/accounts/acme/balance").json()
+            clock += timedelta(hours=24)
+            broken = operator.get("/v1/accounts/acme/balance").json()
+
+    assert granted["recorded_at"] == "2026-11-01T12:00:00.000000Z"
+    assert (lapsed["available"], lapsed["lapsed"], lapsed["settled"]) == ("0", "10", "10")
+    assert (broken["lapsed"], broken["settled"], broken["version"]) == ("0", "0", 2)
+
+
+def test_a_statement_that_is_behind_says_so_and_is_waited_for(database_url: str, tmp_path: Any) -> None:
+    """I25."""
+    with Wiring(Settings(database_url=database_url, state_directory=tmp_path)) as wiring:
+        key, _ = wiring.keys.create("tester", "operator")
+        with serving(wiring.api()) as http:
+            operator = Caller(http, key)
+            opened(PostgresWorld(wiring, operator))
+            path = "/v1/accounts/acme/statement"
+
+            behind_it = operator.get(path).json()
+            refused = operator.get(path, min_version=2)
+            with ThreadPoolExecutor(1) as threads:
+                waiting = threads.submit(operator.get, path, min_version=2)
+                ProjectorLoop(wiring.shards).catch_up()
+                caught_up = waiting.result().json()
+
+    assert (behind_it["version"], behind_it["data"]) == (0, [])
+    assert (refused.status_code, refused.json()["code"], refused.json()["version"]) == (
+        409,
+        "version_not_reached",
+        0,
+    )
+    assert (caught_up["version"], len(caught_up["data"])) == (2, 1)
+
+
 def test_a_key_that_was_revoked_opens_nothing_after_five_seconds(database_url: str, tmp_path: Any) -> None:
     import time
 

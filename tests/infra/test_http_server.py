@@ -122,6 +122,21 @@ def test_a_gigabyte_is_refused_before_it_is_sent(served: Served) -> None:
     assert b"body_too_large" in answer
 
 
+def test_a_command_whose_client_went_away_in_the_middle_does_not_happen(served: Served) -> None:
+    body = b'{"team_id": "half-said"}'
+    head = (
+        f"POST /v1/accounts HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {served.key}\r\nIdempotency-Key: k\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body) + 1}\r\n\r\n"
+    )
+
+    with closing(socket.create_connection((HOST, served.port))) as client:
+        client.sendall(head.encode() + body)
+    time.sleep(0.5)
+
+    answer = httpx.get(f"{served.url}/v1/accounts/half-said", headers=served.headers)
+    assert answer.status_code == 404
+
+
 def test_bytes_that_are_no_http_are_refused(served: Served) -> None:
     assert b" 400 " in served.raw(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")[:20]
     assert httpx.get(f"{served.url}/livez").status_code == 200
