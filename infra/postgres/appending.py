@@ -6,7 +6,8 @@ and a command never wait for each other in a circle.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
 from struct import Struct
@@ -69,6 +70,7 @@ class AccountWrite(msgspec.Struct):
 class EncodedWrite(msgspec.Struct):
     """An account's part of the transaction as bytes: rows for COPY that lack only their position, and the new head."""
 
+    shard: int
     team_id: str
     account_id: UUID
     expected_version: int
@@ -126,6 +128,7 @@ def encode(shard: int, write: AccountWrite) -> EncodedWrite:
         f"{write.team_id}: state is at {account.version}, its events end at {version}"
     )
     return EncodedWrite(
+        shard,
         write.team_id,
         write.account_id,
         write.expected_version,
@@ -138,7 +141,7 @@ def encode(shard: int, write: AccountWrite) -> EncodedWrite:
     )
 
 
-def open_head(cursor: Cursor[TupleRow], shard: int, write: EncodedWrite) -> None:
+def open_head(cursor: Cursor[TupleRow], write: EncodedWrite) -> None:
     """The account has its first head.
 
     Raises: psycopg.errors.UniqueViolation when another writer opened it.
@@ -148,7 +151,7 @@ def open_head(cursor: Cursor[TupleRow], shard: int, write: EncodedWrite) -> None
         " (shard, team_id, account_id, version, chain_hash, state, state_schema, recorded_at, next_due_at)"
         " VALUES (%s, %s, %s, %s, %b, %b, %s, %s, %s)",
         (
-            shard,
+            write.shard,
             write.team_id,
             write.account_id,
             write.version,
@@ -161,19 +164,21 @@ def open_head(cursor: Cursor[TupleRow], shard: int, write: EncodedWrite) -> None
     )
 
 
-def move_heads(cursor: Cursor[TupleRow], shard: int, writes: Sequence[EncodedWrite]) -> None:
-    """Every head went from its expected version to the new one; ``writes`` come in team order.
+def move_heads(cursor: Cursor[TupleRow], writes: Sequence[EncodedWrite]) -> None:
+    """Every head went from its expected version to the new one; ``writes`` come in the order of shard and team.
 
     Raises: HeadMoved when one of them had moved already.
     """
     cursor.execute(
         "UPDATE account_head AS h SET version = n.version, chain_hash = n.chain_hash, state = n.state,"
         " state_schema = %s, recorded_at = n.recorded_at, next_due_at = n.next_due_at"
-        " FROM unnest(%b::text[], %b::bigint[], %b::bigint[], %b::bytea[], %b::bytea[], %b::timestamptz[],"
-        " %b::timestamptz[]) AS n (team_id, expected, version, chain_hash, state, recorded_at, next_due_at)"
-        " WHERE h.shard = %s AND h.team_id = n.team_id AND h.version = n.expected",
+        " FROM unnest(%b::integer[], %b::text[], %b::bigint[], %b::bigint[], %b::bytea[], %b::bytea[],"
+        " %b::timestamptz[], %b::timestamptz[])"
+        " AS n (shard, team_id, expected, version, chain_hash, state, recorded_at, next_due_at)"
+        " WHERE h.shard = n.shard AND h.team_id = n.team_id AND h.version = n.expected",
         (
             STATE_SCHEMA,
+            [write.shard for write in writes],
             [write.team_id for write in writes],
             [write.expected_version for write in writes],
             [write.version for write in writes],
@@ -181,11 +186,10 @@ def move_heads(cursor: Cursor[TupleRow], shard: int, writes: Sequence[EncodedWri
             [write.state for write in writes],
             [write.recorded_at for write in writes],
             [write.next_due_at for write in writes],
-            shard,
         ),
     )
     if cursor.rowcount != len(writes):
-        raise HeadMoved(f"{len(writes) - cursor.rowcount} of {len(writes)} heads of shard {shard} had moved")
+        raise HeadMoved(f"{len(writes) - cursor.rowcount} of {len(writes)} heads had moved")
 
 
 def draw_positions(cursor: Cursor[TupleRow], shard: int, count: int) -> int:
@@ -218,8 +222,12 @@ def copy_events(cursor: Cursor[TupleRow], shards: Iterable[tuple[int, Sequence[E
         copy.write(b"".join(buffer))
 
 
-def copy_contexts(cursor: Cursor[TupleRow], contexts: Iterable[tuple[int, ContextRow]]) -> None:
-    """The erasable context of each (shard, usage record) is stored under its usage key."""
+@contextmanager
+def copying_contexts(cursor: Cursor[TupleRow], contexts: Iterable[tuple[int, ContextRow]]) -> Iterator[None]:
+    """The erasable context of each (shard, usage record) is stored under its usage key once the block ends.
+
+    The server stores them while the block does work of its own; it may not use the connection.
+    """
     buffer = [_COPY_HEADER]
     for shard, (team_id, usage_key, member, salt, context) in contexts:
         buffer += (
@@ -235,10 +243,12 @@ def copy_contexts(cursor: Cursor[TupleRow], contexts: Iterable[tuple[int, Contex
             context,
         )
     if len(buffer) == 1:
+        yield
         return
     buffer.append(_COPY_END)
     with cursor.copy(_COPY_CONTEXTS) as copy:
         copy.write(b"".join(buffer))
+        yield
 
 
 def change_index(
@@ -265,9 +275,13 @@ def change_index(
         )
 
 
-def notify(cursor: Cursor[TupleRow], shard: int, last_position: int) -> None:
-    """Whoever listens to the shard hears of the new events at commit."""
-    cursor.execute("SELECT pg_notify(%s, %s)", (channel_of(shard), str(last_position)))
+def notify(cursor: Cursor[TupleRow], last_positions: Mapping[int, int]) -> None:
+    """Whoever listens to one of the shards hears of its new events at commit."""
+    channels = [channel_of(shard) for shard in last_positions]
+    cursor.execute(
+        "SELECT pg_notify(channel, last) FROM unnest(%b::text[], %b::text[]) AS n (channel, last)",
+        (channels, [str(last) for last in last_positions.values()]),
+    )
 
 
 def channel_of(shard: int) -> str:
@@ -283,14 +297,14 @@ def append(cursor: Cursor[TupleRow], shard: int, writes: Sequence[AccountWrite])
     encoded = [encode(shard, write) for write in writes]
     for each in encoded:
         if each.expected_version == 0:
-            open_head(cursor, shard, each)
+            open_head(cursor, each)
     if moving := [each for each in encoded if each.expected_version]:
-        move_heads(cursor, shard, moving)
+        move_heads(cursor, moving)
     change_index(cursor, shard, [(write.team_id, write.index_changes) for write in writes])
     count = sum(len(each.rows) for each in encoded)
     first = draw_positions(cursor, shard, count)
     copy_events(cursor, [(first, encoded)])
-    notify(cursor, shard, first + count - 1)
+    notify(cursor, {shard: first + count - 1})
     return first
 
 

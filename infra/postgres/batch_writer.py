@@ -36,8 +36,8 @@ from infra.postgres.appending import (
     EncodedWrite,
     HeadMoved,
     change_index,
-    copy_contexts,
     copy_events,
+    copying_contexts,
     draw_positions,
     encode,
     move_heads,
@@ -134,7 +134,7 @@ class PostgresBatchStore:
             raise MovedHeads(str(error)) from error
         except errors.UniqueViolation as error:
             self._moved()
-            if not (error.diag.table_name or "").startswith("ledger_events"):
+            if not (error.diag.table_name or "").startswith(("ledger_events", "usage_context")):
                 raise
             # A version or a claim was taken after we looked: decided again, the batch will see it.
             raise MovedHeads(str(error)) from error
@@ -370,9 +370,11 @@ class PostgresBatchTransaction:
         Raises: MovedHeads, Fenced.
         """
         self.advances, self.written = batch.advances, True
-        encoded = self._encoded(batch)
-        for shard, writes in encoded.items():
-            self._move_heads(shard, batch, writes)
+        contexts = [(self._shards.shard_of(each.team_id), each) for each in batch.contexts]
+        with copying_contexts(self._cursor, contexts):
+            encoded = self._encoded(batch)
+        if encoded:
+            self._move_heads(batch, [write for writes in encoded.values() for write in writes])
         for advance in sorted(batch.advances):
             self._advance(advance)
         for shard, teams in _by_shard(self._shards, batch.appends, lambda team: team):
@@ -401,9 +403,9 @@ class PostgresBatchTransaction:
             append.index_changes,
         )
 
-    def _move_heads(self, shard: int, batch: UsageBatch, writes: list[EncodedWrite]) -> None:
+    def _move_heads(self, batch: UsageBatch, writes: list[EncodedWrite]) -> None:
         try:
-            move_heads(self._cursor, shard, writes)
+            move_heads(self._cursor, writes)
         except HeadMoved as error:
             raise MovedHeads(str(error)) from error
         for write in writes:
@@ -428,7 +430,7 @@ class PostgresBatchTransaction:
             )
 
     def _write_beside(self, batch: UsageBatch) -> None:
-        """What has rows of its own: outcomes without an event, dead letters, holes, contexts."""
+        """What has rows of its own: outcomes without an event, dead letters, holes."""
         # Offsets that are passed now have no rows yet. Those read again (a hole, a retry) may, and their first word stays.
         again = not batch.advances
         _insert(
@@ -452,7 +454,6 @@ class PostgresBatchTransaction:
             [self._hole(each, batch) for each in batch.holes],
             again,
         )
-        copy_contexts(self._cursor, [(self._shards.shard_of(each.team_id), each) for each in batch.contexts])
 
     def _outcome(self, row: OutcomeRow, batch: UsageBatch) -> tuple[object, ...]:
         return (
@@ -499,8 +500,7 @@ class PostgresBatchTransaction:
             positions[shard] = (first, first + count - 1)
         if positions:
             copy_events(self._cursor, [(positions[shard][0], writes) for shard, writes in encoded.items()])
-        for shard, (_, last) in positions.items():
-            notify(self._cursor, shard, last)
+            notify(self._cursor, {shard: last for shard, (_, last) in positions.items()})
         return positions
 
     def _count(self, batch: UsageBatch, positions: dict[int, tuple[int, int]]) -> None:
