@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from types import FrameType
+
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
@@ -32,5 +35,12 @@ def serve_api(app: ASGIApp, host: str, port: int) -> None:
         timeout_graceful_shutdown=SHUTDOWN_SECONDS_MAX,
     )
     log.info("api_started", host=host, port=port)
+    # The server raises the signal that ended it once more when it is done; by then it has done what was asked.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _heard)
     uvicorn.Server(config).run()
     log.info("api_stopped")
+
+
+def _heard(_number: int, _frame: FrameType | None) -> None:
+    """Nothing more is to be done."""
