@@ -59,9 +59,11 @@ def consume(
 
     Example: coffer consume --until-drained
     """
+    from infra.collector import spare_collector
     from infra.consume import WorkerOptions, run_worker
 
     log_to_stderr()
+    spare_collector()
     with wired() as wiring:
         if release is not None:
             _release(wiring.stream_state, release, skip_to, why)
