@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo
 from domain.errors import Malformed
 
 ANCHOR_DAY_MIN, ANCHOR_DAY_MAX = 1, 31
+# The period found last for a zone and day, which nearly every later usage lies in; as many as there are zones and days.
+_latest: dict[tuple[str, int], tuple[datetime, datetime]] = {}
 _FIRST, _END = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
@@ -20,6 +22,9 @@ def period_bounds(at: datetime, zone: str, anchor_day: int) -> tuple[datetime, d
     midnight, at the first instant that exists; where midnight comes twice, at the first of the two.
     Raises: Malformed for a naive time, one outside the years 1900 to 8999, an unknown zone or an anchor day not 1 to 31.
     """
+    latest = _latest.get((zone, anchor_day))
+    if latest is not None and at.tzinfo is not None and latest[0] <= at < latest[1]:
+        return latest
     _check(at, anchor_day)
     local = at.astimezone(_zone(zone))
     month = local.year * 12 + local.month - 1
@@ -28,6 +33,7 @@ def period_bounds(at: datetime, zone: str, anchor_day: int) -> tuple[datetime, d
         month -= 1
     while (end := _start(month + 1, zone, anchor_day)) <= at:
         month, start = month + 1, end
+    _latest[zone, anchor_day] = start, end
     return start, end
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -31,8 +31,7 @@ from domain.times import instant_text
 from domain.usage import UsageRecord
 
 
-@dataclass(frozen=True, slots=True)
-class PricedUsage:
+class PricedUsage(NamedTuple):
     """The card that was in force, the price by it, and the tier counters it moves; the same for a charge and an estimate."""
 
     card: RateCard

@@ -25,6 +25,8 @@ from domain.account.state import STATE_SCHEMA, TeamAccount
 from domain.catalogue import CATALOGUE_EVENTS, CatalogueEvent
 from domain.errors import UnknownEventShape
 
+# Named once: the type written with | is made anew each time it is met.
+_USED = (CreditsCharged, UsageWaived)
 HEAD_TOPIC = f"TeamAccount.{STATE_SCHEMA}"
 """The topic of a head read as a snapshot; no event has it."""
 
@@ -80,7 +82,7 @@ CATALOGUE_SHAPES = Shapes[CatalogueEvent](CATALOGUE_EVENTS)
 
 def claim_of(event: AccountEvent) -> str | None:
     """The identity that the event claims for ever, as 32 hex digits: its usage, or its due fact."""
-    if isinstance(event, CreditsCharged | UsageWaived):
+    if isinstance(event, _USED):
         return event.charge_id
     if isinstance(event, CreditsExpired):
         return event.due_id
