@@ -3,7 +3,6 @@
 import os
 import secrets
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit, urlunsplit
@@ -43,8 +42,6 @@ class Settings(BaseSettings):
 
     # Fixed at installation: the shard of a team never changes.
     shards: Annotated[int, Field(ge=1, le=4096)] = 8
-    # How long after an instant late usage may still change what that instant books.
-    late_grace_seconds: Annotated[int, Field(ge=0, le=30 * 86_400)] = 86_400
     # A worker whose clock differs more than this from the database's halts.
     clock_offset_max_milliseconds: Positive = 1_000
 
@@ -68,11 +65,6 @@ class Settings(BaseSettings):
     local_kafka_port: Port = 0
 
     log_level: Annotated[str, Field(pattern=r"^(debug|info|warning|error)$")] = "info"
-
-    @property
-    def late_grace(self) -> timedelta:
-        """`late_grace_seconds` as a duration."""
-        return timedelta(seconds=self.late_grace_seconds)
 
     @property
     def cache(self) -> Path:

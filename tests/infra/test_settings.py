@@ -65,7 +65,6 @@ def test_defaults_are_those_of_the_design() -> None:
     settings = load_settings({})
 
     assert settings.shards == 8
-    assert settings.late_grace.total_seconds() == 86_400
     assert settings.state_directory.name == ".coffer"
     assert settings.database_url is None
     assert settings.kafka_bootstrap is None
