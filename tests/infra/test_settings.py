@@ -92,7 +92,6 @@ def test_the_environment_overrides_the_defaults(monkeypatch: pytest.MonkeyPatch)
         ("KAFKA_BOOTSTRAP", "no-port"),
         ("API_PORT", "70000"),
         ("KEY_PEPPER", "short"),
-        ("LATE_GRACE_SECONDS", "-1"),
         ("LOG_LEVEL", "loud"),
     ],
 )
