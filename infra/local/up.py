@@ -71,14 +71,14 @@ def run_up(run: Run, settings: Settings) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """The first SIGINT or SIGTERM raises Interrupted; later ones wait for the orderly end."""
+    """The first SIGINT, SIGTERM or SIGHUP raises Interrupted; later ones wait for the orderly end."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         for each in signals:
             signal.signal(each, signal.SIG_IGN)
         raise Interrupted
 
-    signals = (signal.SIGINT, signal.SIGTERM)
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(each, stop) for each in signals]
     try:
         yield
