@@ -117,7 +117,7 @@ def test_a_day_is_streamed_once_as_its_maker_expects_and_a_second_run_charges_no
     assert processes_of(tmp_path) == []
 
 
-def test_it_serves_until_asked_to_stop_and_restarts_a_child_that_died(up: UpCommand, tmp_path: Path) -> None:
+def test_it_serves_until_asked_to_stop_and_restarts_what_died(up: UpCommand, tmp_path: Path) -> None:
     running = up()
     told = wait_until(lambda: "Ctrl-C stops" in (out := (tmp_path / "out").read_text()) and out, "being up")
     address, key = re.search(r"COFFER_API=(\S+)", told), re.search(r"COFFER_API_KEY=(\S+)", told)
@@ -136,10 +136,15 @@ def test_it_serves_until_asked_to_stop_and_restarts_a_child_that_died(up: UpComm
         return answer.status_code == 200 and answer.json()["team_id"] == team[1]
 
     wait_until(serves, "serving", 30)
-    api = next(each for each in processes_of(tmp_path) if each.cmdline()[-1:] == ["serve"])
-    api.kill()
-    api.wait(10)
-    wait_until(serves, "serving again", 30)
+    for what in ("serve", "postgres"):
+        died = next(
+            each
+            for each in processes_of(tmp_path)
+            if what in Path(each.cmdline()[-1]).parts or what == each.name()
+        )
+        died.kill()
+        died.wait(10)
+        wait_until(serves, f"serving again without the first {what}", 30)
     running.send_signal(signal.SIGINT)
 
     assert running.wait(40) == 0
