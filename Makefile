@@ -1,7 +1,7 @@
 # Everything a newcomer types. `make` alone prints this list; a machine with only Python is enough.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run check fmt lint type test fast bench lock clean
+.PHONY: help setup run check fmt lint type test fast bench openapi lock clean
 
 BIN := .venv/bin
 # The environment is made again when the lock or the project file says something else.
@@ -64,6 +64,9 @@ test: setup ## Run every test, against a real PostgreSQL and a real Kafka that i
 bench: setup ## Measure usage per second beside the library's default path and raw COPY; writes out/bench.json
 	@mkdir -p out
 	$(BIN)/python -m tests.bench.batch_path
+
+openapi: setup ## Write the description of the API to the file that the tests pin
+	$(BIN)/coffer openapi --file tests/api/openapi.json
 
 lock: setup ## Lock the dependencies anew after a change of pyproject.toml (needs uv)
 	uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements/run.txt

@@ -21,6 +21,8 @@ CARD_PATTERN = r"^[a-z][a-z0-9_-]{0,63}$"
 TIME_PATTERN = (
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})$"
 )
+CHARGE_PATTERN = r"^[0-9a-f]{32}$"
+CURRENCY_PATTERN = r"^[A-Z]{3}$"
 KEY_PATTERN = r"^[\x21-\x7e]{1,200}$"
 VERSION_MAX = 2**53
 
@@ -61,7 +63,7 @@ Source = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,256}$")]
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64, examples=["image.generate"])]
 CardId = Annotated[str, Field(pattern=CARD_PATTERN, examples=["standard"])]
 ChargeId = Annotated[
-    str, Field(pattern=r"^[0-9a-f]{32}$", description="The charge: the digest of team, source and record id.")
+    str, Field(pattern=CHARGE_PATTERN, description="The charge: the digest of team, source and record id.")
 ]
 Amount = Annotated[
     str,

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api import roles
+from api.commands import REPLAYED_HEADER
 from api.errors import STATUS, TYPE_PREFIX, code_of, every_error
 from api.problems import MEDIA_TYPE, Problem
 
@@ -25,6 +26,10 @@ another body is refused with 409, a refused command leaves no trace.
 Every read says the `version` of the account and the `position` of its shard that it is true at, and the instant it is
 computed for.
 """
+_REPLAYED = {
+    "description": "`true` when an earlier request under the same key did it and this is the answer from file.",
+    "schema": {"type": "string", "const": "true"},
+}
 _ERRORS_OF_EVERY_ROUTE = (413, 431, 500)
 _RESPONSES: dict[int, str] = {
     400: "A header or a cursor is missing or wrong",
@@ -77,6 +82,8 @@ def _complete(operation: dict[str, Any], path: str, method: str) -> None:
             "description": _RESPONSES[status],
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
+    if "201" in operation["responses"]:
+        operation["responses"]["201"]["headers"] = {REPLAYED_HEADER: _REPLAYED}
     if not roles.is_open(name):
         operation["security"] = [{"api_key": []}]
         operation["x-roles"] = sorted(roles.MAY[name])

@@ -22,6 +22,7 @@ from api.errors import (
     answered,
     code_of,
 )
+from api.findings import finding
 from domain.errors import Busy, LedgerError, Malformed
 from domain.ledger import OutcomeUnknown
 
@@ -187,8 +188,4 @@ def _finding(error: Mapping[str, Any]) -> dict[str, str]:
     if kind == "json_invalid":
         return {"field": "body", "detail": f"is not JSON: {error.get('ctx', {}).get('error', 'malformed')}"}
     field = printable(".".join(place[1:] or place))[:120]
-    said = str(error["msg"]).removeprefix("Value error, ")
-    sent = error.get("input")
-    if kind in {"missing", "extra_forbidden"} or isinstance(sent, dict | list | bytes):
-        return {"field": field, "detail": printable(said)}
-    return {"field": field, "detail": printable(f"{str(sent)[:40]!r}: {said}")}
+    return {"field": field, "detail": printable(finding(error))}

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from api.fields import (
+    CURRENCY_PATTERN,
     Amount,
     CardId,
     DimensionValue,
@@ -96,7 +97,7 @@ class CostBasisBody(Sent):
     """What was paid: minor units of a currency, tax apart."""
 
     price_minor: Annotated[int, Field(ge=0, le=MINOR_UNITS_MAX, examples=[1000])]
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["EUR"])]
+    currency: Annotated[str, Field(pattern=CURRENCY_PATTERN, examples=["EUR"])]
     tax_minor: Annotated[int, Field(ge=0, le=MINOR_UNITS_MAX)] = 0
 
 

@@ -76,7 +76,10 @@ class RefundCharge(Command, frozen=True, kw_only=True, tag=True, omit_defaults=T
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a command did: the version it made, the sums after it, and the ids it gave."""
+    """What a command did: the version it made, the sums after it, and the ids it gave.
+
+    ``is_replayed``: an earlier request did it. Left out where it is false, so never among the bytes on file.
+    """
 
     team_id: str
     version: int
@@ -87,6 +90,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lot_id: str | None = None
     charge_id: str | None = None
     refund_id: str | None = None
+    is_replayed: bool = False
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -151,11 +155,14 @@ class Ledger:
         body_digest = hashlib.sha256(msgspec.json.encode(command)).digest()
         for attempt in range(ATTEMPTS_MAX):
             try:
-                return self._try(command, caller, idempotency_key, body_digest)
+                answer = self._try(command, caller, idempotency_key, body_digest)
             except OutcomeUnknown:
                 # The next attempt reads the key back first, so what did happen is answered and not done again.
                 if attempt == ATTEMPTS_MAX - 1:
                     raise
+            else:
+                # What an attempt of this request did, and a later one read back, is not replayed.
+                return msgspec.structs.replace(answer, is_replayed=False) if attempt else answer
         raise AssertionError("unreachable")
 
     def _try(self, command: Command, caller: Caller, key: str, body_digest: bytes) -> Answer:
@@ -205,7 +212,7 @@ def _same_answer(on_file: tuple[bytes, bytes], body_digest: bytes, key: str) -> 
         raise IdempotencyKeyReused(
             f"idempotency key {key[:80]!r} was used before with another body: repeat that body, or choose a new key"
         )
-    return msgspec.json.decode(answer, type=Answer)
+    return msgspec.structs.replace(msgspec.json.decode(answer, type=Answer), is_replayed=True)
 
 
 class _Given(TypedDict, total=False):

@@ -35,8 +35,17 @@ class Settings(BaseSettings):
     )
 
     # Where the ledger lives. Not shown in a repr, because the address may hold a password.
-    database_url: str | None = Field(default=None, repr=False, pattern=r"^postgres(ql)?://")
-    kafka_bootstrap: str | None = Field(default=None, pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$")
+    database_url: str | None = Field(
+        default=None,
+        repr=False,
+        pattern=r"^postgres(ql)?://",
+        description="an address such as postgresql://user@host:5432/name would be right",
+    )
+    kafka_bootstrap: str | None = Field(
+        default=None,
+        pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$",
+        description="host:port would be right, or several with commas between",
+    )
     state_directory: Path = REPOSITORY / ".coffer"
     cache_directory: Path | None = None
 
@@ -64,7 +73,13 @@ class Settings(BaseSettings):
     local_postgres_port: Port = 0
     local_kafka_port: Port = 0
 
-    log_level: Annotated[str, Field(pattern=r"^(debug|info|warning|error)$")] = "info"
+    log_level: Annotated[
+        str,
+        Field(
+            pattern=r"^(debug|info|warning|error)$",
+            description="debug, info, warning or error would be right",
+        ),
+    ] = "info"
 
     @property
     def cache(self) -> Path:

@@ -81,11 +81,15 @@ def refusal(error: Exception) -> str | None:
 
 def _finding(title: str, error: ErrorDetails) -> str:
     """A setting or an option that is wrong: its name, what it was, what would be right."""
+    from api.findings import finding
+    from infra.settings import Settings
+
     name = ".".join(map(str, error["loc"]))
-    said = error["msg"].removeprefix("Value error, ")
-    if title == "Settings":
-        return f"COFFER_{name.upper()}: {said}"
-    return f"{name} {str(error['input'])[:40]!r}: {said}"
+    if title != "Settings":
+        return f"{name} {finding(error)}"
+    # What was set is not repeated: it may be an address with a password.
+    right = Settings.model_fields[name].description if name in Settings.model_fields else None
+    return f"COFFER_{name.upper()}: {right or error['msg'].removeprefix('Value error, ')}"
 
 
 def _machine_refusal(error: Exception) -> str | None:

@@ -91,6 +91,8 @@ def execute(command: Command, key: str | None, output: Output) -> None:
 
     with wired() as wiring:
         answer: Answer = wiring.ledger.execute(command, Caller(principal(), "operator"), key or uuid4().hex)
+    if answer.is_replayed:
+        note("this key was used before: the answer of that time, nothing was done now")
     show(CommandAnswer.of(answer), output)
 
 

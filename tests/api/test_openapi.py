@@ -13,7 +13,7 @@ PINNED = Path(__file__).parent / "openapi.json"
 
 
 def test_the_description_is_the_pinned_one() -> None:
-    assert published_text() == PINNED.read_text(), "run `coffer openapi --file tests/api/openapi.json`"
+    assert published_text() == PINNED.read_text(), "run `make openapi`"
 
 
 def test_the_served_description_is_the_pinned_one_and_is_openapi_3_1(http: Http) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import structlog
 
+from api import fields, findings
 from api.app import create_api
 from api.edge import BODY_BYTES_MAX
 from api.errors import STATUS, TYPE_PREFIX, every_error
@@ -183,7 +184,47 @@ def test_the_same_key_and_body_from_fifty_callers_happens_once(acme: Caller) -> 
 
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.content for answer in answers}) == 1
+    assert sum("idempotent-replayed" not in answer.headers for answer in answers) == 1
     assert acme.get("/v1/accounts/acme/balance").json()["settled"] == "107"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"amount": 5}, "amount: 5: a string would be right"),
+        ({"amount": "-1"}, "amount: '-1': credits such as '12.5' would be right"),
+        (
+            {"expires_at": "2027-01-01"},
+            "a time with its offset such as '2026-12-01T09:00:00Z' would be right",
+        ),
+        ({"action": "Image"}, "a name such as 'image.generate' would be right"),
+        ({"amonut": "5"}, "amonut: is not known here: leave it out"),
+        ({"reason": None}, "reason: None: a string would be right"),
+    ],
+)
+def test_a_wrong_field_is_told_what_would_be_right(acme: Caller, changes: dict[str, Any], told: str) -> None:
+    answer = acme.post(GRANTS, {"amount": "7", "reason": "goodwill"} | changes)
+
+    assert told in problem_of(answer, 422)["detail"]
+
+
+def test_no_pattern_that_callers_meet_is_left_without_words() -> None:
+    """A pattern says what is refused; the answer must say what would be right."""
+    patterns = {each for name, each in vars(fields).items() if name.endswith("_PATTERN")}
+
+    assert patterns - {fields.KEY_PATTERN} == set(findings.RIGHT)
+
+
+def test_an_answer_from_file_says_so_and_is_the_same_otherwise(acme: Caller, ledger: MemoryLedger) -> None:
+    """I14: the mark is on the answer, never among the bytes on file."""
+    body = {"amount": "7", "reason": "goodwill"}
+
+    first, again = (acme.post(GRANTS, body, key="once") for _ in range(2))
+
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.content == first.content
+    assert all(b"replayed" not in answer for _, answer in ledger.teams["acme"].answers.values())
 
 
 def test_the_same_key_with_another_body_is_refused_and_changes_nothing(acme: Caller) -> None:

@@ -102,6 +102,7 @@ def test_the_same_key_happens_once(coffer: Coffer) -> None:
     other = coffer("grant", "acme", "6", "--reason", "goodwill", "--key", "k")
 
     assert once.json == again.json
+    assert (once.err, "nothing was done now" in again.err) == ("", True)
     assert other.code == 2
     assert "was used before with another body" in other.err
 

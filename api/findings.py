@@ -1,0 +1,48 @@
+"""What is wrong with a field, in words: what was sent and what would be right, never a pattern alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from api import fields
+
+SENT_LENGTH_MAX = 40
+
+RIGHT = {
+    fields.ID_PATTERN: "1 to 128 ASCII letters, digits or _.:@~+=- would be right (not first: .:@~+=)",
+    fields.RECORD_ID_PATTERN: "1 to 128 ASCII letters, digits or _.:@~+=/- would be right (not first: .:@~+=/)",
+    fields.NAME_PATTERN: "a name such as 'image.generate' would be right: lower-case letters, digits, _ and dots",
+    fields.AMOUNT_PATTERN: "credits such as '12.5' would be right: no sign, no exponent, at most six decimal places",
+    fields.QUANTITY_PATTERN: "a quantity such as '1.25' would be right: no sign, no exponent, at most nine decimal places",
+    fields.CARD_PATTERN: "a card such as 'standard' would be right: lower-case letters, digits, _ and -, at most 64",
+    fields.CHARGE_PATTERN: "a charge is 32 hex digits in lower case",
+    fields.CURRENCY_PATTERN: "an ISO 4217 code such as 'EUR' would be right",
+    fields.TIME_PATTERN: "a time with its offset such as '2026-12-01T09:00:00Z' would be right",
+}
+"""What would be right, by the pattern that was not met."""
+
+
+def finding(error: Mapping[str, Any]) -> str:
+    """What to say of one validation error; what was sent is cut short and told as it was written.
+
+    A number is told without quotes, so that who sent 5 for "5" sees the difference.
+    """
+    kind, sent = error["type"], error.get("input")
+    if kind == "missing":
+        return "is missing"
+    if kind == "extra_forbidden":
+        return "is not known here: leave it out"
+    said = _said(error)
+    if isinstance(sent, dict | list | bytes):
+        return said
+    shown = repr(sent[:SENT_LENGTH_MAX]) if isinstance(sent, str) else str(sent)[:SENT_LENGTH_MAX]
+    return f"{shown}: {said}"
+
+
+def _said(error: Mapping[str, Any]) -> str:
+    if error["type"] == "string_pattern_mismatch":
+        return RIGHT.get(error["ctx"]["pattern"], str(error["msg"]))
+    if error["type"] == "string_type":
+        return "a string would be right"
+    return str(error["msg"]).removeprefix("Value error, ")
