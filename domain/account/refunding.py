@@ -33,8 +33,8 @@ def refund_charge(decision: Decision, charge_id: str, amount_micros: int | None,
     amount = left if amount_micros is None else amount_micros
     if amount > left or not left:
         raise RefundExceedsCharge(
-            f"refund of {format_credits(amount)} on charge {charge_id}: of {format_credits(charge.amount_micros)} charged "
-            f"{format_credits(refunded)} are refunded, at most {format_credits(left)} is left",
+            f"charge {charge_id}: of {format_credits(charge.amount_micros)} credits charged {format_credits(refunded)} are "
+            f"refunded already, at most {format_credits(left)} is left",
             charge_id=charge_id,
             left=format_credits(left),
         )

@@ -15,6 +15,7 @@ from infra.cli.session import (
     checked_charge,
     checked_team,
     execute,
+    note,
     show,
     show_one,
     show_rows,
@@ -235,6 +236,8 @@ def estimate(
     told["paid by"] = ", ".join(f"{line.lot_id}" for line in answer.lines) or None
     told["card"] = f"{answer.card.card_id} version {answer.card.version}" if answer.card else None
     show_one(told, output)
+    if not answer.priced:
+        note(f"nothing to price: none of these meters has a price for {action}, or all are zero")
 
 
 def pairs(given: list[str] | None, option: str) -> dict[str, str]:

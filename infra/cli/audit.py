@@ -22,6 +22,7 @@ def verify(
     """
     import msgspec
 
+    from domain.errors import UnknownTeam
     from infra.cli.session import Ticker
     from infra.postgres.verification import verify as verify_ledger
 
@@ -33,6 +34,9 @@ def verify(
             team_id=team,
             progress=lambda so_far: ticker.tell(f"{so_far.events} of {so_far.events_in_log} events compared"),
         )
+    if team is not None and not (told.teams or told.events or told.findings):
+        # A name mistyped must not read as a team without a difference.
+        raise UnknownTeam(f"team {team[:128]!r} has no account and no event: nothing was verified")
     findings = [msgspec.to_builtins(finding) for finding in told.findings]
     summary: dict[str, object] = {
         "teams": told.teams,

@@ -39,6 +39,8 @@ def up(
 
     Servers that COFFER_DATABASE_URL and COFFER_KAFKA_BOOTSTRAP name are used as they are. Data survive a restart.
     Streaming the same day again charges nothing.
+
+    Example: coffer up --seed 8 --once
     """
     # Here, so that no other command waits for Kafka's client and the rest of the stack.
     from infra.local.processes import LocalServerError
