@@ -15,6 +15,7 @@ from psycopg.rows import TupleRow
 from typing_extensions import override
 
 from domain.account.applying import fold
+from domain.account.decision import account_id
 from domain.account.events import CreditsCharged, UsageWaived
 from domain.account.index import IndexKind, UsageOnFile
 from domain.account.state import STATE_SCHEMA, TeamAccount
@@ -86,8 +87,9 @@ class StoredIndex:
         self._team_id = team_id
 
     def usage(self, usage_key: str) -> UsageOnFile | None:
-        """The event that holds the claim."""
-        return load_claims(self._cursor, self._shard, [usage_key]).get(usage_key)
+        """The event that holds the claim, if it is this team's: whoever asks may name a charge of any other."""
+        own = account_id(self._team_id)
+        return load_claims(self._cursor, self._shard, [usage_key], own).get(usage_key)
 
     def entry(self, kind: IndexKind, key: str) -> bytes | None:
         """The entry of the key."""
@@ -141,16 +143,20 @@ class _KeysDumper(Dumper):
 psycopg.adapters.register_dumper(_Keys, _KeysDumper)
 
 
-def load_claims(cursor: Cursor[TupleRow], shard: int, keys: Collection[str]) -> dict[str, UsageOnFile]:
-    """The usage claims of one shard that are in the log already, by usage key."""
+def load_claims(
+    cursor: Cursor[TupleRow], shard: int, keys: Collection[str], account: UUID | None = None
+) -> dict[str, UsageOnFile]:
+    """The usage claims of one shard, or of one account in it, that are in the log already, by usage key."""
     cursor.execute(
-        "SELECT usage_key, originator_version, topic, state FROM ledger_events"
+        "SELECT usage_key, originator_version, topic, state, originator_id FROM ledger_events"
         " WHERE shard = %s AND usage_key = ANY(%s)",
         (shard, _Keys(keys)),
         binary=True,
     )
     found: dict[str, UsageOnFile] = {}
-    for usage_key, version, topic, state in cursor.fetchall():
+    for usage_key, version, topic, state, originator in cursor.fetchall():
+        if account is not None and originator != account:
+            continue
         event = ACCOUNT_SHAPES.decode(topic, state)
         # The column also holds the identities of due facts, which no usage record can have.
         if isinstance(event, CreditsCharged | UsageWaived):
