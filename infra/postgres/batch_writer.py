@@ -15,6 +15,7 @@ from prometheus_client import Counter
 from psycopg import Cursor, errors
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Identifier
+from typing_extensions import override
 
 from consumers.batches import (
     Claim,
@@ -27,6 +28,7 @@ from consumers.batches import (
     PartitionKey,
     UsageBatch,
 )
+from domain.account.index import IndexKind, UsageOnFile
 from domain.account.state import TeamAccount
 from domain.errors import Busy
 from domain.ledger import OutcomeUnknown
@@ -361,8 +363,11 @@ class PostgresBatchTransaction:
         }
 
     def index(self, team_id: str) -> StoredIndex:
-        """The team's index, read lazily inside this transaction."""
-        return StoredIndex(self._cursor, self._shards.shard_of(team_id), team_id)
+        """The team's index, read lazily inside this transaction and beside the very head that is decided on."""
+        shard = self._shards.shard_of(team_id)
+        if self._lock_heads or team_id not in self._versions:
+            return StoredIndex(self._cursor, shard, team_id)
+        return _IndexOfHead(self._cursor, shard, team_id, self._versions[team_id])
 
     def write(self, batch: UsageBatch) -> None:
         """The batch is written, heads and offsets by compare-and-set; what others wait for is taken last.
@@ -527,6 +532,49 @@ class PostgresBatchTransaction:
             # One that was changed and not written is not what is stored.
             if head.account.version == self._versions[team_id]:
                 self._cache.put(team_id, head)
+
+
+class _IndexOfHead(StoredIndex):
+    """The index of an account whose head is not locked yet: locked at the first read, and moved if it is a later one.
+
+    A kept account beside a newer index would be neither the one nor the other: a refund could find neither the debt
+    nor its repayment. Few records ask the index at all.
+    """
+
+    def __init__(self, cursor: Cursor[TupleRow], shard: int, team_id: str, version: int) -> None:
+        super().__init__(cursor, shard, team_id)
+        self._version = version
+        self._locked = False
+
+    @override
+    def usage(self, usage_key: str) -> UsageOnFile | None:
+        """The event that holds the claim. Raises: MovedHeads."""
+        self._lock()
+        return super().usage(usage_key)
+
+    @override
+    def entry(self, kind: IndexKind, key: str) -> bytes | None:
+        """The entry of the key. Raises: MovedHeads."""
+        self._lock()
+        return super().entry(kind, key)
+
+    @override
+    def latest(self, kind: IndexKind) -> Iterator[tuple[str, bytes]]:
+        """The entries of a kind, greatest key first. Raises: MovedHeads."""
+        self._lock()
+        return super().latest(kind)
+
+    def _lock(self) -> None:
+        if self._locked:
+            return
+        self._cursor.execute(
+            "SELECT version FROM account_head WHERE shard = %s AND team_id = %s FOR UPDATE",
+            (self._shard, self._team_id),
+        )
+        row = self._cursor.fetchone()
+        if row is None or row[0] != self._version:
+            raise MovedHeads(f"the head of {self._team_id!r} is no longer at version {self._version}")
+        self._locked = True
 
 
 _PARTITION_COLUMNS = "shard integer, cluster_id text, topic_id text, topic text, part integer"

@@ -459,3 +459,20 @@ def test_a_large_batch_goes_through_without_hanging(shards: ShardMap, database_u
     ]
     assert rows(database_url, "SELECT count(*) FROM usage_context WHERE length(context) = 8192") == [(1_000,)]
     store.close()
+
+
+def test_a_correction_on_an_account_kept_from_before_another_worker_charged_it_is_decided_again_i18(
+    database_url: str, shards: ShardMap, store: PostgresBatchStore
+) -> None:
+    opened(shards, "acme", granted=1)
+    charge(store, [usage("acme", "u1")])  # the account is kept, without debt
+    other = PostgresBatchStore(shards)
+    charge(other, [usage("acme", "u2", units=5)])  # 5 of debt, which the account kept does not know
+    other.close()
+    correction = usage("acme", "u3", status="failed", corrects="u2")
+
+    with pytest.raises(MovedHeads):
+        charge(store, [correction])
+    charge(store, [correction])
+
+    assert rows(database_url, "SELECT settled_micros, debt_micros FROM account_balance") == [(0, 0)]
