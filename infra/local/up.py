@@ -10,9 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 from types import FrameType
 
 import msgspec
+import structlog
 
 from domain.catalogue import Catalogue
 from infra.kafka.broker import describe_partitions
@@ -46,6 +48,8 @@ from infra.wiring import Endpoints, endpoints_file
 STALL_SECONDS_MAX = 300.0
 LOOK_SECONDS = 0.1
 
+_log = structlog.get_logger()
+
 
 class Interrupted(BaseException):
     """Somebody asked us to stop: Ctrl-C or SIGTERM."""
@@ -57,31 +61,38 @@ def run_up(run: Run, settings: Settings) -> int:
     Raises: LocalServerError, TraceError, FileNotFoundError, NotDelivered, with nothing left running.
     """
     stack = _Stack(run, settings)
-    with _interruptible():
+    with _interruptible() as asked:
         try:
             with stack.all_stopped_at_the_end():
                 stack.stream_once()
                 if not run.once:
                     stack.stay_up()
-        except Interrupted:
+        except (Interrupted, Exception) as error:
+            if not asked.is_set():
+                raise
+            if not isinstance(error, Interrupted):
+                # The signal came inside a client's call, whose own clean-up then failed on it.
+                _log.warning("interrupted_call", error=f"{type(error).__name__}: {error}")
             stack.progress.say("stopped; data are kept, `make run` goes on from here")
             return 130 if run.once else 0
     return 0
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """The first SIGINT, SIGTERM or SIGHUP raises Interrupted; later ones wait for the orderly end."""
+def _interruptible() -> Iterator[Event]:
+    """The first SIGINT, SIGTERM or SIGHUP raises Interrupted and sets the event; later ones wait for the orderly end."""
+    asked = Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         for each in signals:
             signal.signal(each, signal.SIG_IGN)
+        asked.set()
         raise Interrupted
 
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(each, stop) for each in signals]
     try:
-        yield
+        yield asked
     finally:
         for each, handler in zip(signals, before, strict=True):
             signal.signal(each, handler)
