@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
+from time import sleep
 
+from domain.account.decision import account_id
+from domain.ledger import OpenAccount
+from domain.times import instant_text
 from tests.streams_on_kafka import HISTORIC, Stream, usage_headers, usage_value
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -186,3 +191,55 @@ def test_k17_a_record_under_a_foreign_key_is_charged_to_its_team(stream: Stream)
     stream.work()
 
     assert (stream.used("acme"), stream.used("globex")) == ("1", "3")
+
+
+def test_d6_usage_of_a_period_that_is_over_is_a_new_event_of_that_period_and_changes_no_earlier_one(
+    stream: Stream,
+) -> None:
+    """D6, I3: priced at the card then in force, on from where that period stood; what was recorded stays byte for byte."""
+    last_period = NOW - timedelta(days=40)
+    stream.publish(card_id="tiered", rates=[_tiered("1", "0.5")])
+    dearer_from = datetime.now(UTC) + timedelta(seconds=1)
+    stream.publish(card_id="tiered", rates=[_tiered("3", "2")], effective_at=instant_text(dearer_from))
+    stream.command(OpenAccount(team_id="late", card_id="tiered"))
+    sleep((dearer_from - datetime.now(UTC)).total_seconds())
+    stream.use("then", 80, team="late", occurred=last_period)
+    stream.use("now", 10, team="late", occurred=dearer_from)
+    stream.work()
+    before = _stored(stream, "late")
+    counters = stream.account("late").counters
+    this_period = {max(counters): counters[max(counters)]}
+
+    stream.use("late", 40, team="late", occurred=last_period)
+    stream.work()
+
+    *earlier, (version, state, _) = _stored(stream, "late")
+    charge = json.loads(state)
+    assert earlier == before
+    assert (version, charge["id"], charge["card"]["version"]) == (len(before) + 1, "late", 1)
+    # 80 units stood there: 20 more at the first price, 20 at the second.
+    assert charge["amount_micros"] == 30_000_000
+    counters = stream.account("late").counters
+    [[key, start, position_after]] = charge["counters"]
+    period_start = instant_text(datetime.fromisoformat(start))
+    assert (period_start, position_after) == (min(counters), counters[min(counters)][key])
+    assert {period: counters[period] for period in counters if period != period_start} == this_period
+    assert stream.used("late") == "140"
+
+
+def _tiered(first: str, then: str) -> dict[str, object]:
+    """The first 100 units of a period at one price, all further ones at another."""
+    tiers = [{"up_to": "100", "price": first}, {"price": then}]
+    return {
+        "action": "image.generate",
+        "terms": [{"model": "graduated", "meters": ["units"], "tiers": tiers}],
+    }
+
+
+def _stored(stream: Stream, team: str) -> list[tuple[int, bytes, bytes]]:
+    """Every event of the team as stored: version, bytes, hash."""
+    rows = stream.rows(
+        "SELECT originator_version, state, hash FROM ledger_events WHERE originator_id = %s ORDER BY 1",
+        account_id(team),
+    )
+    return [(version, state, digest) for version, state, digest in rows]
