@@ -69,6 +69,8 @@ def _install_handler(processors: list[Processor], foreign: list[Processor], leve
     root.setLevel(level.upper())
     # The client logs each reconnection attempt; our own health check says once that the broker is away.
     logging.getLogger("kafka").setLevel(logging.ERROR)
+    for name in ("kafka.net.manager", "kafka.net.connection", "kafka.net.transport"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "alembic"):
         library = logging.getLogger(name)
         library.handlers.clear()
