@@ -26,7 +26,7 @@ from domain.account.events import (
     UsageWaived,
 )
 from domain.account.index import IndexChange, RefundsOfCharge, Repayment
-from domain.account.state import TeamAccount
+from domain.account.state import TeamAccount, published_terms
 from domain.times import instant_text
 
 _encode = msgspec.json.encode
@@ -101,7 +101,7 @@ def _taken(account: TeamAccount, lines: list[LotLine]) -> list[IndexChange]:
 
 
 def _lot_entry(terms: LotTerms) -> IndexChange:
-    return IndexChange("lot", terms.lot_id, _encode(terms))
+    return IndexChange("lot", terms.lot_id, _encode(published_terms(terms)))
 
 
 def _counted(account: TeamAccount, moves: list[CounterMove]) -> list[IndexChange]:

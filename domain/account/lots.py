@@ -6,7 +6,7 @@ from bisect import insort
 from datetime import UTC, datetime
 
 from domain.account.events import LotLine, LotTerms
-from domain.account.state import Lot, TeamAccount
+from domain.account.state import Lot, TeamAccount, open_terms
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -98,7 +98,7 @@ def find(account: TeamAccount, lot_id: str) -> Lot | None:
 
 def issue(account: TeamAccount, terms: LotTerms, amount_micros: int) -> Lot:
     """A lot stands open in its place of the burn order and its credits are settled."""
-    lot = Lot(terms, amount_micros)
+    lot = Lot(open_terms(terms), amount_micros)
     insort(account.lots, lot, key=burn_order)
     account.settled_micros += amount_micros
     return lot

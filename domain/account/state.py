@@ -13,18 +13,36 @@ import msgspec
 
 from domain.account.events import LotTerms
 
-STATE_SCHEMA = 1
+STATE_SCHEMA = 2
 """Counts up with every change of shape; a head of another schema is discarded and folded again."""
 
 OPEN_LOTS_MAX = 1_000
 CORRECTIONS_AWAITED_MAX = 1_000
 
 
-class Lot(msgspec.Struct, gc=False):
+class OpenTerms(LotTerms, frozen=True, kw_only=True, array_like=True, gc=False):
+    """The terms of an open lot, kept in the state as a list of values in the order of their fields.
+
+    A head is written with every batch: names repeated for every lot would push it past the size at which PostgreSQL
+    compresses a row and moves it aside.
+    """
+
+
+class Lot(msgspec.Struct, array_like=True, gc=False):
     """An open lot: its terms and what is left of it."""
 
-    terms: LotTerms
+    terms: OpenTerms
     remaining_micros: int
+
+
+def open_terms(terms: LotTerms) -> OpenTerms:
+    """The terms as the state keeps them."""
+    return OpenTerms(**msgspec.structs.asdict(terms))
+
+
+def published_terms(terms: LotTerms) -> LotTerms:
+    """The terms as events and the index keep them, each value under its name."""
+    return LotTerms(**msgspec.structs.asdict(terms))
 
 
 class TeamAccount(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):

@@ -169,7 +169,7 @@ def test_a_head_of_another_schema_is_discarded_and_folded_again(database_url: st
     execute(shards, GrantCredits(team_id="acme", amount_micros=1))
 
     assert rows(database_url, "SELECT settled_micros, version FROM account_balance") == [(1_000_000_001, 3)]
-    assert rows(database_url, "SELECT state_schema FROM account_head") == [(1,)]
+    assert rows(database_url, "SELECT state_schema FROM account_head") == [(2,)]
 
 
 def test_a_refund_finds_its_charge_in_the_index_whoever_wrote_it_i13(
