@@ -16,10 +16,10 @@ from tests.infra.stored import charge, opened, rows, usage
 
 def documented_query() -> str:
     """The one query of the page, as it is printed there."""
-    [query] = re.findall(
-        r"```sql\n(.*?)```", (REPOSITORY / "infra/postgres/README.md").read_text(), re.DOTALL
-    )
-    return query
+    page = (REPOSITORY / "infra/postgres/README.md").read_text()
+    queries: list[str] = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    assert len(queries) == 1
+    return queries[0]
 
 
 @pytest.fixture
