@@ -20,7 +20,7 @@ from domain.account.events import (
 )
 from domain.account.index import AccountIndex
 from domain.account.opening import require_open
-from domain.account.refunding import give_back, refunded_micros
+from domain.account.refunding import give_back, refunded_micros, require_room
 from domain.account.state import CORRECTIONS_AWAITED_MAX, TeamAccount
 from domain.amounts import AMOUNT_MAX
 from domain.catalogue import Catalogue
@@ -89,7 +89,7 @@ def charge_usage(
     """The record is charged or waived, once time has passed; one event holds its claim.
 
     Raises, before anything is recorded: UnknownAction, UnknownPrice, PriceOutOfRange, AmountOutOfRange, AccountClosed,
-    TooManyCorrectionsAwaited. The caller has made sure that the claim is new.
+    TooManyCorrectionsAwaited, TooManyLots. The caller has made sure that the claim is new.
     """
     account = decision.account
     require_open(account)
@@ -179,12 +179,15 @@ def _failed(decision: Decision, record: UsageRecord, charge_id: str, context_dig
             f"team {decision.account.team_id!r} awaits {CORRECTIONS_AWAITED_MAX} records that corrections named: "
             "the records themselves must come first"
         )
+    charge = on_file.event if on_file is not None and isinstance(on_file.event, CreditsCharged) else None
+    left = 0
+    if charge is not None:
+        left = charge.amount_micros - refunded_micros(decision.index, charge.charge_id)
+        require_room(decision, charge, left)
     pass_time(decision)
-    refund_id = None
     if on_file is None:
         _await(decision, corrected, record.id)
-    elif isinstance(on_file.event, CreditsCharged):
-        refund_id = _refund_rest(decision, on_file.event, record, charge_id)
+    refund_id = _refund_rest(decision, charge, left, record, charge_id) if charge and left else None
     _waive(decision, record, charge_id, context_digest, refund_id=refund_id)
 
 
@@ -203,14 +206,11 @@ def _await(decision: Decision, corrected: str, corrected_by: str) -> None:
 
 
 def _refund_rest(
-    decision: Decision, charge: CreditsCharged, record: UsageRecord, refund_id: str
-) -> str | None:
+    decision: Decision, charge: CreditsCharged, left_micros: int, record: UsageRecord, refund_id: str
+) -> str:
     """All that is left of the corrected charge is given back; the refund bears the correction's own id."""
-    left = charge.amount_micros - refunded_micros(decision.index, charge.charge_id)
-    if not left:
-        return None
     decision.reason, before = f"corrected by usage record {record.id}", decision.reason
-    give_back(decision, charge, left, refund_id)
+    give_back(decision, charge, left_micros, refund_id)
     decision.reason = before
     return refund_id
 

@@ -8,13 +8,21 @@ from datetime import datetime, timedelta
 import msgspec
 
 from domain.account import lots
-from domain.account.decision import Decision
+from domain.account.decision import Decision, copy_of
 from domain.account.due import pass_time, repay_debt
 from domain.account.events import ChargeRefunded, CreditsCharged, LotLine, LotTerms, RefundLine
-from domain.account.index import AccountIndex, RefundsOfCharge, Repayment
+from domain.account.index import AccountIndex, IndexOverlay, RefundsOfCharge, Repayment
 from domain.account.opening import require_open
-from domain.amounts import format_credits
-from domain.errors import Malformed, NothingToRefund, RefundExceedsCharge, UnknownCharge
+from domain.account.state import OPEN_LOTS_MAX, published_terms
+from domain.amounts import AMOUNT_MAX, format_credits
+from domain.errors import (
+    AmountOutOfRange,
+    Malformed,
+    NothingToRefund,
+    RefundExceedsCharge,
+    TooManyLots,
+    UnknownCharge,
+)
 from domain.times import instant_text
 
 SUCCESSOR_LIFE = timedelta(days=7)
@@ -24,7 +32,8 @@ SUCCESSOR_LIFE = timedelta(days=7)
 def refund_charge(decision: Decision, charge_id: str, amount_micros: int | None, refund_id: str) -> int:
     """``amount_micros`` of the charge (None: all that is left) are given back; returns how much that was.
 
-    Raises: UnknownCharge; NothingToRefund for usage that was waived; RefundExceedsCharge; AccountClosed; Malformed for 0.
+    Raises: UnknownCharge; NothingToRefund for usage that was waived; RefundExceedsCharge; AccountClosed; Malformed for 0;
+    as ``require_room``.
     """
     require_open(decision.account)
     charge = _charge(decision.index, charge_id)
@@ -40,9 +49,35 @@ def refund_charge(decision: Decision, charge_id: str, amount_micros: int | None,
         )
     if amount <= 0:
         raise Malformed(f"amount {format_credits(amount)}: a refund gives back more than 0", field="amount")
+    require_room(decision, charge, amount)
     pass_time(decision)
     give_back(decision, charge, amount, refund_id)
     return amount
+
+
+def require_room(decision: Decision, charge: CreditsCharged, amount_micros: int) -> None:
+    """The account stays within its bounds when so much of the charge is given back; nothing is recorded.
+
+    Raises: AmountOutOfRange; TooManyLots.
+    """
+    account = decision.account
+    fits = account.settled_micros + amount_micros <= AMOUNT_MAX
+    if fits and not charge.debt_micros and len(account.lots) + len(charge.lines) <= OPEN_LOTS_MAX:
+        return
+    # Which lots open again is only known by giving back; so that is tried, on a copy.
+    trial = Decision(copy_of(account), decision.at, decision.actor, IndexOverlay(decision.index))
+    pass_time(trial)
+    give_back(trial, charge, amount_micros, "")
+    if trial.account.settled_micros > AMOUNT_MAX:
+        raise AmountOutOfRange(
+            f"a refund of {format_credits(amount_micros)} would take the account beyond 2^62 micro-credits",
+            field="amount",
+        )
+    if len(trial.account.lots) > max(OPEN_LOTS_MAX, len(account.lots)):
+        raise TooManyLots(
+            f"the refund would leave {len(trial.account.lots)} open lots, {OPEN_LOTS_MAX} are the most: "
+            "let some burn or expire first"
+        )
 
 
 def give_back(decision: Decision, charge: CreditsCharged, amount_micros: int, refund_id: str) -> None:
@@ -202,7 +237,7 @@ class _Giving:
 def _successor(terms: LotTerms, at: datetime) -> LotTerms:
     """The lot that takes over from an expired one: same source, origin, scope, priority, cost basis; one per lot and instant."""
     return msgspec.structs.replace(
-        terms,
+        published_terms(terms),
         lot_id=f"{terms.lot_id}@{instant_text(at)}",
         granted_at=at,
         effective_at=at,
