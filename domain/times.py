@@ -18,12 +18,13 @@ def parse_instant(text: str, field: str) -> datetime:
     Raises: Malformed, naming the field, for a time without an offset or one that is no time.
     """
     try:
-        at: datetime | None = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise Malformed(
-            f"{field} {text[:40]!r} is not a time with its offset: write it like '2026-12-01T09:00:00Z'",
-            field=field,
-        )
-    return at.astimezone(UTC)
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is not None:
+            return at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        # No time at all, or one that falls out of the years 1 to 9999 once its offset is taken off.
+        pass
+    raise Malformed(
+        f"{field} {text[:40]!r} is not a time with its offset: write it like '2026-12-01T09:00:00Z'",
+        field=field,
+    )

@@ -173,3 +173,12 @@ def test_any_change_changes_the_digest() -> None:
         digests.add(document_digest(canonical_document(edit())))
 
     assert len(digests) == len(edits)
+
+
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59-10:00", "0001-01-01T00:00:00+05:00"])
+def test_a_time_that_no_year_holds_once_its_offset_is_off_is_a_finding_not_a_crash(at: str) -> None:
+    document = a_document() | {"effective_at": at}
+
+    findings = check_rate_card(document)
+
+    assert [finding.where for finding in findings] == ["effective_at"]
