@@ -17,7 +17,7 @@ from domain.times import instant_text, parse_instant
 from domain.usage import UsageRecord
 from infra.local.demo_day import DAY, DemoDay
 from infra.local.producing import Sent
-from infra.local.trace import TRACE_SOURCE, read_trace
+from infra.local.trace import read_trace, source_of
 
 CARD_ID = "standard"
 SMALLEST_START_MICROS = 10 * MICROS_PER_CREDIT
@@ -94,10 +94,10 @@ class TraceStream:
     """A trace of requests from a file. Raises: TraceError for a file with a wrong cell, before anything is sent."""
 
     is_historic = True
-    source = TRACE_SOURCE
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.source = source_of(path)
         self._teams: dict[str, None] = {}
         self._length = 0
         for usage in read_trace(path):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -19,7 +20,9 @@ from domain.amounts import parse_quantity
 from domain.errors import Malformed
 from domain.usage import UsageRecord, UsageStatus
 
-TRACE_SOURCE = "urn:trace:gentd26"
+TRACE_SOURCES = {"generation_requests": "urn:trace:gentd26"}
+"""The sources of traces that have one of their own, by the name of their file."""
+
 ACTIONS: dict[str, str] = {
     "TXT_2_IMG": "image.generate",
     "IMG_2_IMG": "image.edit",
@@ -54,6 +57,15 @@ class TraceError(ValueError):
     """A trace cannot be read; the message names file, line, column and value, and what would be right."""
 
 
+def source_of(path: Path) -> str:
+    """The CloudEvents source of a trace: the one its file is known for, else one made of the file's name.
+
+    A row's identity is its source and number, so two traces in one ledger need two names.
+    """
+    name = path.name.partition(".")[0]
+    return TRACE_SOURCES.get(name, f"urn:trace:{quote(name, safe='')}")
+
+
 def read_trace(path: Path) -> Iterator[UsageRecord]:
     """Each row of the trace as a usage record, in the order of the file; the id is the row's number from 1.
 
@@ -65,8 +77,9 @@ def read_trace(path: Path) -> Iterator[UsageRecord]:
         rows = csv.reader(text, strict=True)
         try:
             columns = _columns(path, next(rows, []))
+            source = source_of(path)
             for number, cells in enumerate(filter(None, rows), start=1):
-                yield _record(_Row(path, rows.line_num, columns, cells), number)
+                yield _record(_Row(path, rows.line_num, columns, cells), source, number)
         except (csv.Error, UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
             raise TraceError(f"{path}, line {rows.line_num + 1}: not a readable CSV file: {error}") from error
 
@@ -176,11 +189,11 @@ class _Row:
         return self._cells[column]
 
 
-def _record(row: _Row, number: int) -> UsageRecord:
+def _record(row: _Row, source: str, number: int) -> UsageRecord:
     at = row.time()
     return UsageRecord(
         team_id=row.team(),
-        source=TRACE_SOURCE,
+        source=source,
         id=str(number),
         occurred_at=at,
         arrived_at=at,

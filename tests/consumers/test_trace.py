@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.trace import COLUMNS, TraceError, read_trace
+from infra.local.trace import COLUMNS, TraceError, read_trace, source_of
 
 HEADER = (
     "gmt_create,predict_type,predict_status,exec_time_seconds,groupId,prompt_length,negative_prompt_length,"
@@ -26,12 +26,25 @@ def test_a_row_becomes_a_usage_record_with_canonical_quantities(tmp_path: Path) 
 
     (record,) = read_trace(path)
 
-    assert (record.team_id, record.source, record.id) == ("G0001", "urn:trace:gentd26", "1")
+    assert (record.team_id, record.source, record.id) == ("G0001", "urn:trace:trace", "1")
     assert record.occurred_at == datetime(2024, 11, 15, 18, 17, 6, tzinfo=UTC)
     assert (record.action, record.status) == ("image.edit", "succeeded")
     assert record.meters == {"seconds": "36", "images": "8", "steps": "40"}
     assert record.dimensions == {"model": "M0001", "loras": "2"}
     assert record.context == b'{"prompt_length":93}'
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("generation_requests.csv.gz", "urn:trace:gentd26"),
+        ("generation_requests.csv", "urn:trace:gentd26"),
+        ("december.csv.gz", "urn:trace:december"),
+        ("a b/ü.csv".replace("/", "-"), "urn:trace:a%20b-%C3%BC"),
+    ],
+)
+def test_two_traces_in_one_ledger_have_two_sources(name: str, source: str) -> None:
+    assert source_of(Path(name)) == source
 
 
 def test_an_empty_cell_leaves_its_meter_or_dimension_out(tmp_path: Path) -> None:
@@ -110,8 +123,10 @@ def test_an_empty_file_and_a_torn_archive_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_trace_is_read_packed_or_plain_and_with_its_columns_in_any_order(tmp_path: Path) -> None:
-    path, packed = _trace(tmp_path, ROW), tmp_path / "packed"
-    turned = tmp_path / "turned.csv"
+    path, packed = _trace(tmp_path, ROW), tmp_path / "packed" / "trace"
+    turned = tmp_path / "turned" / "trace.csv"
+    for other in (packed, turned):
+        other.parent.mkdir()
     packed.write_bytes(gzip.compress(path.read_bytes()))
     turned.write_text("\n".join(",".join(reversed(line.split(","))) for line in (HEADER, ROW)) + "\n\n")
 
