@@ -35,6 +35,13 @@ def _plain(text: str) -> str:
     return text
 
 
+def _said(text: str) -> str:
+    """The text says something."""
+    if not text.strip():
+        raise ValueError("is blank: say why, for whoever reads the history")
+    return _plain(text)
+
+
 def _time(text: str) -> str:
     """The text is a time with its offset, within the years that periods cover."""
     try:
@@ -88,7 +95,7 @@ Reason = Annotated[
     Field(
         min_length=1, max_length=500, description="Why, for whoever reads the history.", examples=["goodwill"]
     ),
-    AfterValidator(_plain),
+    AfterValidator(_said),
 ]
 DimensionValue = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_plain)]
 Zone = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+\-/]{1,64}$", examples=["Europe/Berlin"])]

@@ -276,6 +276,5 @@ def _date_findings(
 
 def _refused(document: Mapping[str, object], findings: list[Finding]) -> RateCardRefused:
     lines = "\n".join(finding.text() for finding in findings)
-    return RateCardRefused(
-        f"rate card {str(document.get('card_id'))[:80]} is not published:\n{lines}", findings=len(findings)
-    )
+    named = str(document.get("card_id", "without a card_id"))[:80]
+    return RateCardRefused(f"rate card {named} is not published:\n{lines}", findings=len(findings))

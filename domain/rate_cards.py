@@ -37,7 +37,9 @@ from domain.times import instant_text, parse_instant
 PRICE_PLACES_MAX = 12
 FACTOR_PLACES_MAX = 9
 DOCUMENT_BYTES_MAX = 1_048_576
-VOLUME_REFUSED = "volume pricing is refused for prepaid credits: later usage would change an earlier deduction; use graduated"
+VOLUME_REFUSED = (
+    "volume pricing is refused for prepaid credits: later usage would change an earlier charge; use graduated"
+)
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 _ACTION = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*){0,7}", re.ASCII)
@@ -324,11 +326,11 @@ def _shape_findings(document: Mapping[str, object]) -> list[Finding]:
         effective_at(document)
     except Malformed as error:
         findings.append(Finding("effective_at", error.detail))
+    head = {**document, "rates": [], "effective_at": "2000-01-01T00:00:00Z"}
+    findings += _reading_findings(head, CardDocument, "document")
     rates = document.get("rates")
     if not isinstance(rates, list) or not rates:
         return [*findings, Finding("rates", "a rate card has at least one [[rates]] table")]
-    head = {**document, "rates": [], "effective_at": "2000-01-01T00:00:00Z"}
-    findings += _reading_findings(head, CardDocument, "document")
     for number, rate in enumerate(rates):
         where = f"rates[{number}]"
         volume = list(_volume_findings(rate, where))

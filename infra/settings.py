@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 REPOSITORY = Path(__file__).resolve().parent.parent
 HIDDEN = "**********"
 FORBIDDEN_VARIABLE = "POSTGRES_ENABLE_DB_FUNCTIONS"
+READ_ELSEWHERE = frozenset({"COFFER_API", "COFFER_API_KEY", "COFFER_FAILPOINT", "COFFER_TRACE"})
+FOR_TESTS = ("COFFER_TEST_", "COFFER_KILL_", "COFFER_MACHINE_")
 FALSE_WORDS = frozenset({"", "0", "n", "no", "f", "false", "off"})
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -110,6 +112,16 @@ def refuse_forbidden(environment: Mapping[str, str]) -> None:
                 f"{name}={value!r} is set: the ledger writes its events, claims, positions and heads in one"
                 f" transaction of its own, which database functions would bypass. Unset {name} or set it to 'no'."
             )
+
+
+def unknown_settings(environment: Mapping[str, str]) -> list[str]:
+    """Names that look like settings and are none: most are mistyped. Those that other programs read are left out."""
+    known = {f"COFFER_{name.upper()}" for name in Settings.model_fields} | READ_ELSEWHERE
+    return sorted(
+        name
+        for name in environment
+        if name.startswith("COFFER_") and name not in known and not name.startswith(FOR_TESTS)
+    )
 
 
 def shown(settings: Settings) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -15,10 +16,12 @@ def config(output: OutputOption = Output.table) -> None:
 
     Example: COFFER_API_PORT=8080 coffer config -o json
     """
-    from infra.settings import load_settings, shown
+    from infra.settings import load_settings, shown, unknown_settings
     from infra.wiring import connected
 
     settings = load_settings()
+    for name in unknown_settings(os.environ):
+        note(f"{name} is no setting and has no effect")
     told: dict[str, object] = dict(shown(connected(settings)))
     show_one(told, output)
 

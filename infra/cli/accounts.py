@@ -192,12 +192,21 @@ def explain(
     Example: coffer explain acme rec-7 --source urn:render:eu-1
     """
     from api.explanations import ExplanationAnswer
+    from domain.errors import UnknownCharge
     from domain.usage import usage_key
     from projections.explain import plain_text
 
     charge_id = usage_key(team, source, charge) if source else checked_charge(charge)
     with wired() as wiring:
-        found, explained = wiring.ask(lambda queries: queries.explanation(team, charge_id))
+        try:
+            found, explained = wiring.ask(lambda queries: queries.explanation(team, charge_id))
+        except UnknownCharge:
+            if source is None:
+                raise
+            raise UnknownCharge(
+                f"record {charge[:128]!r} of {source[:256]!r} was neither charged nor waived for team {team[:128]!r}: "
+                "look for it in `coffer dlq list`"
+            ) from None
     if output is Output.table:
         typer.echo(plain_text(explained), nl=False)
     else:

@@ -200,6 +200,7 @@ def test_the_same_key_and_body_from_fifty_callers_happens_once(acme: Caller) -> 
         ({"action": "Image"}, "a name such as 'image.generate' would be right"),
         ({"amonut": "5"}, "amonut: is not known here: leave it out"),
         ({"reason": None}, "reason: None: a string would be right"),
+        ({"reason": "  "}, "is blank: say why"),
     ],
 )
 def test_a_wrong_field_is_told_what_would_be_right(acme: Caller, changes: dict[str, Any], told: str) -> None:

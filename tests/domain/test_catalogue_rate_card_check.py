@@ -97,7 +97,7 @@ FAULTS = [
     ("rates.0.terms.0.meters", ["seconds", "seconds"], "name one meter"),
     ("rates.0.terms.0.meters", ["minutes"], "meter 'minutes' is not listed"),
     ("rates.0.terms.0.model", "staircase", "Invalid value 'staircase'"),
-    ("rates.0.terms.0.model", "volume", "later usage would change an earlier deduction"),
+    ("rates.0.terms.0.model", "volume", "later usage would change an earlier charge"),
     ("rates.0.terms.0.prise", "1", "unknown field `prise`"),
     ("rates.0.multipliers.0.dimension", "size", "dimension 'size' is not listed"),
     ("rates.0.multipliers.0.values", {}, "at least one value"),

@@ -305,3 +305,19 @@ def test_every_command_explains_itself_with_an_example(words: tuple[str, ...], e
         return
     assert f"coffer {' '.join(words)}" in each.help
     assert "Example:" in each.help
+
+
+def test_what_is_unknown_is_named_as_it_was_asked(coffer: Coffer) -> None:
+    """Support asks by record, an auditor by team: a mistyped name never reads as an answer."""
+    record = coffer("explain", "acme", "rec-1", "--source", "urn:elsewhere")
+    team = coffer("verify", "--team", "acne")
+
+    assert (record.code, "record 'rec-1' of 'urn:elsewhere'" in record.err) == (2, True)
+    assert (team.code, "'acne' has no account and no event" in team.err) == (2, True)
+
+
+def test_an_estimate_without_a_priced_meter_says_so(coffer: Coffer) -> None:
+    told = coffer("estimate", "acme", "image.generate", "--meter", "unist=4")
+
+    assert told.code == 0
+    assert "nothing to price" in told.err

@@ -20,6 +20,7 @@ from infra.settings import (
     load_settings,
     refuse_forbidden,
     shown,
+    unknown_settings,
     without_password,
 )
 
@@ -100,6 +101,18 @@ def test_a_wrong_value_names_its_field(monkeypatch: pytest.MonkeyPatch, name: st
 
     with pytest.raises(ValidationError, match=name.lower()):
         load_settings()
+
+
+def test_a_mistyped_setting_is_named() -> None:
+    environment = {
+        "COFFER_SHARDS": "8",
+        "COFFER_SHARD": "8",
+        "COFFER_API_KEY": "k",
+        "COFFER_KILL_SEED": "1",
+        "HOME": "/",
+    }
+
+    assert unknown_settings(environment) == ["COFFER_SHARD"]
 
 
 def test_shown_settings_hide_secrets_and_keep_the_rest() -> None:
