@@ -382,7 +382,8 @@ class PostgresBatchTransaction:
             self._move_heads(batch, [write for writes in encoded.values() for write in writes])
         for advance in sorted(batch.advances):
             self._advance(advance)
-        for shard, teams in _by_shard(self._shards, batch.appends, lambda team: team):
+        changed = [team for team, append in batch.appends.items() if append.index_changes]
+        for shard, teams in _by_shard(self._shards, changed, lambda team: team):
             change_index(self._cursor, shard, [(team, batch.appends[team].index_changes) for team in teams])
         self._write_beside(batch)
         positions = self._append(encoded)
@@ -474,7 +475,7 @@ class PostgresBatchTransaction:
         )
 
     def _letter(self, letter: DeadLetter, batch: UsageBatch) -> tuple[object, ...]:
-        headers = [[name, None if value is None else value.hex()] for name, value in letter.headers]
+        headers = [_header(name, value) for name, value in letter.headers]
         return (
             *_partition_columns(letter.partition, self._shards.count),
             letter.offset,
@@ -625,6 +626,12 @@ def _by_shard(shards: ShardMap, items: Iterable[T], team_of: Callable[[T], str])
     for item in items:
         grouped[shards.shard_of(team_of(item))].append(item)
     return [(shard, sorted(grouped[shard], key=team_of)) for shard in sorted(grouped)]
+
+
+def _header(name: str, value: bytes | None) -> list[str | None]:
+    """Name and hex of the value; a name with NUL, which jsonb cannot hold, is shown without and follows in hex."""
+    shown = [name.replace("\0", "\ufffd"), None if value is None else value.hex()]
+    return [*shown, name.encode().hex()] if "\0" in name else shown
 
 
 def _json(value: object) -> str:

@@ -201,7 +201,7 @@ def _conditions(wanted: LetterFilter) -> tuple[str, list[object]]:
 
 
 def _stored(row: TupleRow) -> StoredLetter:
-    headers = [(name, None if value is None else bytes.fromhex(value)) for name, value in row[12]]
+    headers = [_header(*stored) for stored in row[12]]
     letter = DeadLetter(
         partition=PartitionKey(*row[1:5]),
         offset=row[5],
@@ -226,3 +226,9 @@ def _stored(row: TupleRow) -> StoredLetter:
         retry_team_id=row[20],
         retry_version=row[21],
     )
+
+
+def _header(shown: str, value: str | None, name: str | None = None) -> tuple[str, bytes | None]:
+    """A header as it was read; its own name follows in hex where it held NUL."""
+    own = shown if name is None else bytes.fromhex(name).decode()
+    return own, None if value is None else bytes.fromhex(value)

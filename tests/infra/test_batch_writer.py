@@ -9,12 +9,13 @@ from time import monotonic
 import psycopg
 import pytest
 
-from consumers.batches import ContextRow, DeadLetter, Fenced, Hole, MovedHeads, OutcomeRow
+from consumers.batches import ContextRow, DeadLetter, Fenced, Hole, MovedHeads, OutcomeRow, UsageBatch
 from domain.errors import Busy
 from domain.ledger import GrantCredits, OutcomeUnknown
 from infra.local.postgres import LocalPostgres
 from infra.postgres.batch_writer import COMMIT_OUTCOME_RESOLVED, PostgresBatchStore
 from infra.postgres.connections import Timeouts
+from infra.postgres.dead_letters import DeadLetters, LetterFilter
 from infra.postgres.migrations import migrate
 from infra.postgres.shards import ShardMap
 from tests.builders import when
@@ -476,3 +477,26 @@ def test_a_correction_on_an_account_kept_from_before_another_worker_charged_it_i
     charge(store, [correction])
 
     assert rows(database_url, "SELECT settled_micros, debt_micros FROM account_balance") == [(0, 0)]
+
+
+def test_a_header_whose_name_holds_nul_is_kept_and_halts_nobody_m11(
+    database_url: str, shards: ShardMap, store: PostgresBatchStore
+) -> None:
+    headers: list[tuple[str, bytes | None]] = [("a\0b", b"\xff"), ("plain", None)]
+    letter = DeadLetter(
+        partition=PARTITION,
+        offset=0,
+        arrived_at=when("2026-11-20 09:00"),
+        outcome="rejected",
+        reason="not_json",
+        detail="at byte 3",
+        key=None,
+        value=b"{",
+        headers=headers,
+    )
+
+    with store.transaction() as transaction:
+        transaction.write(UsageBatch(recorded_at=transaction.now, dead_letters=[letter]))
+
+    (stored,) = DeadLetters(shards).find(LetterFilter())
+    assert stored.letter.headers == headers
