@@ -22,12 +22,14 @@ def verify(
     """
     import msgspec
 
-    from domain.errors import UnknownTeam
+    from domain.errors import Unknown, UnknownTeam
     from infra.cli.session import Ticker
     from infra.postgres.verification import verify as verify_ledger
 
     ticker = Ticker()
     with wired() as wiring:
+        if shard is not None and shard >= wiring.shards.count:
+            raise Unknown(f"shard {shard} does not exist: 0 to {wiring.shards.count - 1} would be right")
         told = verify_ledger(
             wiring.shards,
             shard=shard,
@@ -36,7 +38,9 @@ def verify(
         )
     if team is not None and not (told.teams or told.events or told.findings):
         # A name mistyped must not read as a team without a difference.
-        raise UnknownTeam(f"team {team[:128]!r} has no account and no event: nothing was verified")
+        raise UnknownTeam(
+            f"team {team[:128]!r} has no account, so nothing was verified; without --team, events without account are found"
+        )
     findings = [msgspec.to_builtins(finding) for finding in told.findings]
     summary: dict[str, object] = {
         "teams": told.teams,

@@ -311,9 +311,11 @@ def test_what_is_unknown_is_named_as_it_was_asked(coffer: Coffer) -> None:
     """Support asks by record, an auditor by team: a mistyped name never reads as an answer."""
     record = coffer("explain", "acme", "rec-1", "--source", "urn:elsewhere")
     team = coffer("verify", "--team", "acne")
+    shard = coffer("verify", "--shard", "99")
 
     assert (record.code, "record 'rec-1' of 'urn:elsewhere'" in record.err) == (2, True)
-    assert (team.code, "'acne' has no account and no event" in team.err) == (2, True)
+    assert (team.code, "'acne' has no account, so nothing was verified" in team.err) == (2, True)
+    assert (shard.code, "0 to 7 would be right" in shard.err) == (2, True)
 
 
 def test_an_estimate_without_a_priced_meter_says_so(coffer: Coffer) -> None:
