@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
@@ -12,6 +12,7 @@ import msgspec
 from domain.account.events import AccountEvent, CreditsCharged, UsageWaived
 from domain.account.index import AccountIndex, IndexChange
 from domain.account.state import TeamAccount
+from domain.errors import UnknownEventShape
 from domain.usage import OutcomeKind
 
 
@@ -134,8 +135,13 @@ class BatchTransaction(Protocol):
         """The database's clock, read in this transaction."""
         ...
 
+    @property
+    def unreadable(self) -> Mapping[str, UnknownEventShape]:
+        """Teams asked for whose stored shape is newer than this code: they wait for newer code, nobody guesses."""
+        ...
+
     def accounts(self, team_ids: Collection[str]) -> dict[str, TeamAccount]:
-        """The accounts of these teams, ours to change; a team without an account is absent."""
+        """The accounts of these teams, ours to change; a team without an account, or unreadable, is absent."""
         ...
 
     def claims(self, keys: Collection[tuple[str, str]]) -> dict[str, Claim]:

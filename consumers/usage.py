@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import heapq
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -44,6 +44,7 @@ DECISIONS_MAX = 10
 """How often one batch is decided before the store counts as too busy; the second time heads are locked first."""
 
 SALT_BYTES = 16
+SALTS_AT_ONCE = 256
 DETAIL_LENGTH_MAX = 500
 
 
@@ -168,6 +169,7 @@ class _Deciding:
         self._contexts: list[ContextRow] = []
         self._outcomes: list[OutcomeRow] = []
         self._letters: list[DeadLetter] = []
+        self._salts: list[bytes] = []
 
     def decide(self, reads: Sequence[PartitionRead]) -> None:
         """Every record of the reads has its outcome."""
@@ -213,6 +215,9 @@ class _Deciding:
             self._versions[team] = account.version
         known = {key for key in keys if key[0] in accounts}
         self._claims = self._transaction.claims(known) if known else {}
+        # One of its claims may be of a shape that its head did not show: then nothing of the team can be decided.
+        for team in self._transaction.unreadable:
+            self._decisions.pop(team, None)
 
     def _settle(self, place: Place, record: StreamRecord, usage: UsageRecord, usage_key: str) -> None:
         """The claim is asked before the time window: a record that was charged stays a duplicate however late."""
@@ -221,6 +226,8 @@ class _Deciding:
             self._seen_before(place, usage, claim)
         elif violation := time_window_violation(usage, self._catalogue.is_historic(usage.source)):
             self._dead(place, record, "parked", violation, _window_detail(violation, usage), usage)
+        elif (unreadable := self._transaction.unreadable.get(usage.team_id)) is not None:
+            self._park(place, record, usage, unreadable)
         elif decision is None:
             unknown = UnknownTeam(f"no account was opened for team {usage.team_id!r}: open it, then retry")
             self._park(place, record, usage, unknown)
@@ -260,7 +267,7 @@ class _Deciding:
             self._park(place, record, usage, self._refused[place])
             return
         events_before = len(decision.events)
-        salt = os.urandom(SALT_BYTES) if usage.context is not None else b""
+        salt = self._salt() if usage.context is not None else b""
         try:
             charge_usage(decision, usage, self._catalogue, context_digest(salt, usage.context))
         except LedgerError as error:
@@ -278,6 +285,13 @@ class _Deciding:
             self._contexts.append(
                 ContextRow(usage.team_id, event.charge_id, usage.member, salt, usage.context)
             )
+
+    def _salt(self) -> bytes:
+        """A random salt of its own; the system is asked for many at a time."""
+        if not self._salts:
+            fresh = os.urandom(SALT_BYTES * SALTS_AT_ONCE)
+            self._salts = [fresh[at : at + SALT_BYTES] for at in range(0, len(fresh), SALT_BYTES)]
+        return self._salts.pop()
 
     def _park(self, place: Place, record: StreamRecord, usage: UsageRecord, error: LedgerError) -> None:
         self._dead(place, record, "parked", error.code, error.detail, usage)
@@ -339,12 +353,15 @@ class _Deciding:
         )
 
 
-def in_arrival_order(reads: Sequence[PartitionRead]) -> Iterable[tuple[Place, StreamRecord]]:
+def in_arrival_order(reads: Sequence[PartitionRead]) -> list[tuple[Place, StreamRecord]]:
     """The records of all partitions as the brokers got them; within a partition always in the order of offsets."""
-    streams = [[(Place(read.partition, each.offset), each) for each in read.records] for read in reads]
-    if len(streams) == 1:
-        return streams[0]
-    return heapq.merge(*streams, key=lambda placed: placed[1].arrived_at)
+    placed = [(Place(read.partition, each.offset), each) for read in reads for each in read.records]
+    if len(reads) > 1:
+        # A partition's append times may step back when its leader changes; the latest so far keeps its offsets in order.
+        latest = [at for read in reads for at in accumulate((each.arrived_at for each in read.records), max)]
+        order = sorted(range(len(placed)), key=latest.__getitem__)
+        placed = [placed[at] for at in order]
+    return placed
 
 
 def context_digest(salt: bytes, context: bytes | None) -> str | None:

@@ -30,7 +30,7 @@ from consumers.batches import (
 )
 from domain.account.index import IndexKind, UsageOnFile
 from domain.account.state import TeamAccount
-from domain.errors import Busy
+from domain.errors import Busy, UnknownEventShape
 from domain.ledger import OutcomeUnknown
 from infra.failpoints import hit
 from infra.postgres.appending import (
@@ -326,6 +326,7 @@ class PostgresBatchTransaction:
         self._taken: dict[str, Head] = {}
         self._versions: dict[str, int] = {}
         self.now = clock(cursor)
+        self.unreadable: dict[str, UnknownEventShape] = {}
         self.advances: Sequence[PartitionAdvance] = ()
         self.written = False
 
@@ -335,7 +336,7 @@ class PostgresBatchTransaction:
         return self._cursor.connection
 
     def accounts(self, team_ids: Collection[str]) -> dict[str, TeamAccount]:
-        """The accounts of these teams, ours to change; a team without an account is absent."""
+        """The accounts of these teams, ours to change; a team without an account, or unreadable, is absent."""
         missing: list[str] = []
         for team_id in team_ids:
             if team_id in self._taken:
@@ -346,9 +347,19 @@ class PostgresBatchTransaction:
             else:
                 self._hold(team_id, head)
         for shard, teams in _by_shard(self._shards, missing, lambda team: team):
-            for team_id, head in load_heads(self._cursor, shard, teams, lock=self._lock_heads).items():
+            for team_id, head in self._heads(shard, teams).items():
                 self._hold(team_id, head)
         return {team_id: self._taken[team_id].account for team_id in team_ids if team_id in self._taken}
+
+    def _heads(self, shard: int, teams: Sequence[str]) -> dict[str, Head]:
+        """The heads of these teams of one shard, but those of a newer shape: only their own teams stop."""
+        try:
+            return load_heads(self._cursor, shard, teams, lock=self._lock_heads)
+        except UnknownEventShape as error:
+            if len(teams) > 1:
+                return {name: head for team in teams for name, head in self._heads(shard, [team]).items()}
+            self.unreadable[teams[0]] = error
+            return {}
 
     def _hold(self, team_id: str, head: Head) -> None:
         self._taken[team_id] = head
@@ -359,8 +370,18 @@ class PostgresBatchTransaction:
         return {
             usage_key: Claim(on_file.event.content_digest, on_file.version, on_file.event)
             for shard, pairs in _by_shard(self._shards, keys, lambda pair: pair[0])
-            for usage_key, on_file in load_claims(self._cursor, shard, [key for _, key in pairs]).items()
+            for usage_key, on_file in self._on_file(shard, pairs).items()
         }
+
+    def _on_file(self, shard: int, pairs: Sequence[tuple[str, str]]) -> dict[str, UsageOnFile]:
+        """The claims of one shard, but those of a newer shape: only their own teams stop."""
+        try:
+            return load_claims(self._cursor, shard, [key for _, key in pairs])
+        except UnknownEventShape as error:
+            if len(pairs) > 1:
+                return {key: claim for pair in pairs for key, claim in self._on_file(shard, [pair]).items()}
+            self.unreadable[pairs[0][0]] = error
+            return {}
 
     def index(self, team_id: str) -> StoredIndex:
         """The team's index, read lazily inside this transaction and beside the very head that is decided on."""
