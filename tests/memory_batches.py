@@ -20,6 +20,7 @@ from domain.account.funding import grant_credits
 from domain.account.index import AccountIndex, IndexOverlay, UsageOnFile
 from domain.account.opening import close_account, open_account
 from domain.account.state import TeamAccount
+from domain.errors import UnknownEventShape
 from tests.builders import TESTER
 
 
@@ -94,6 +95,7 @@ class MemoryBatchTransaction:
     def __init__(self, store: MemoryBatchStore) -> None:
         self._store = store
         self.written: list[UsageBatch] = []
+        self.unreadable: dict[str, UnknownEventShape] = {}
 
     @property
     def now(self) -> datetime:
