@@ -23,7 +23,7 @@ from infra.local.demo_day import DemoDay
 from infra.local.demo_key import kept_api_key
 from infra.local.opening import open_teams, publish_demo
 from infra.local.processes import Claim, LocalServerError, free_port, is_free
-from infra.local.producing import end_offsets, produce
+from infra.local.producing import RECORDS_BETWEEN_LOOKS, end_offsets, produce
 from infra.local.progress import Progress
 from infra.local.run import Run
 from infra.local.run_report import (
@@ -246,7 +246,8 @@ class _Stack:
 
     def _look_producing(self, sent: int, total: int) -> None:
         self._look()
-        if self.progress.is_due():
+        # The first records are always told: from here on an interruption leaves some behind.
+        if self.progress.is_due() or sent <= RECORDS_BETWEEN_LOOKS:
             self.progress.show(f"  sent: {sent:,} of {total:,} records")
 
     def _wait(
