@@ -11,7 +11,7 @@ import psycopg
 from psycopg import Cursor
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
-from psycopg.rows import TupleRow
+from psycopg.rows import TupleRow, tuple_row
 from typing_extensions import override
 
 from domain.account.applying import fold
@@ -22,6 +22,7 @@ from domain.account.state import STATE_SCHEMA, TeamAccount
 from infra.postgres.mapper import ACCOUNT_SHAPES, decode_account
 
 INDEX_PAGE_ROWS = 200
+FOLD_ROWS = 200
 
 
 _SELECT_HEADS = (
@@ -63,17 +64,19 @@ def _head(cursor: Cursor[TupleRow], shard: int, row: TupleRow) -> Head:
 
 
 def fold_again(cursor: Cursor[TupleRow], shard: int, account_id: UUID, version: int) -> TeamAccount:
-    """The account at a version, folded from all its events.
+    """The account at a version, folded from all its events, a portion at a time, so that a history of any length fits.
 
     Raises: UnknownEventShape.
     """
-    cursor.execute(
-        "SELECT topic, state FROM ledger_events"
-        " WHERE shard = %s AND originator_id = %s AND originator_version <= %s ORDER BY originator_version",
-        (shard, account_id, version),
-        binary=True,
-    )
-    account, _ = fold(None, (ACCOUNT_SHAPES.decode(topic, state) for topic, state in cursor.fetchall()))
+    with cursor.connection.cursor("fold_again", row_factory=tuple_row) as events:
+        events.itersize = FOLD_ROWS
+        events.format = Format.BINARY
+        events.execute(
+            "SELECT topic, state FROM ledger_events"
+            " WHERE shard = %s AND originator_id = %s AND originator_version <= %s ORDER BY originator_version",
+            (shard, account_id, version),
+        )
+        account, _ = fold(None, (ACCOUNT_SHAPES.decode(topic, state) for topic, state in events))
     assert account is not None, f"account {account_id} has a head and no events"
     return account
 

@@ -1,7 +1,8 @@
-"""Rows written by newer code stop their own team only, and nothing of it is guessed or lost."""
+"""Rows written by newer code stop their own team only, those of older code are read again; nothing is guessed."""
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 
 import psycopg
@@ -14,7 +15,7 @@ from domain.chain import event_hash
 from infra.postgres.batch_writer import PostgresBatchStore
 from infra.postgres.shards import ShardMap
 from tests.consumers.batch_stories import PARTITIONS, a_card, a_read, a_record
-from tests.infra.stored import opened, rows, usage
+from tests.infra.stored import charge, opened, rows, usage
 
 
 @pytest.fixture
@@ -90,3 +91,26 @@ def _written_by_newer_code(
             (shard, originator, head[0], row[0], topic, state, claim, head[1], own),
         )
         connection.execute("UPDATE account_head SET chain_hash = %s WHERE team_id = %s", (own, team_id))
+
+
+def test_a_head_of_an_older_schema_is_folded_again_without_its_whole_history_in_memory_i24(
+    database_url: str, shards: ShardMap, store: PostgresBatchStore
+) -> None:
+    opened(shards, "acme", granted=10_000)
+    for batch in range(4):
+        charge(store, [usage("acme", f"u{batch}-{n}", dimensions={"note": "x" * 8_000}) for n in range(500)])
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE account_head SET state_schema = 1, state = '{}'")
+    fresh = PostgresBatchStore(shards)
+
+    tracemalloc.start()
+    try:
+        with fresh.transaction() as transaction:
+            account = transaction.accounts(["acme"])["acme"]
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        fresh.close()
+
+    assert (account.version, account.settled_micros) == (2_002, 8_000_000_000)
+    assert most < 8_000_000, "the events have 16 MB"
