@@ -24,6 +24,7 @@ from domain.account.state import STATE_SCHEMA, TeamAccount
 from domain.errors import Busy
 from domain.shards import shard_of
 from infra.postgres.connections import CONNECT_TIMEOUT_SECONDS, Timeouts, session_options
+from infra.postgres.heads import FOLD_ROWS
 from infra.postgres.mapper import ACCOUNT_SHAPES, decode_account
 
 WAIT_SECONDS_MAX = 5.0
@@ -98,17 +99,17 @@ class PostgresAccountReads:
         shard = self._shard(team_id)
         rows = await self._rows(
             shard,
-            "SELECT h.state, h.state_schema, h.account_id, h.version, l.position, clock_timestamp()"
+            "SELECT h.state, h.state_schema, h.version, l.position, clock_timestamp()"
             " FROM account_head h JOIN shard_log l ON l.shard = h.shard WHERE h.shard = %s AND h.team_id = %s",
             (shard, team_id),
         )
         if not rows:
             return None
-        state, schema, account, version, position, now = rows[0]
+        state, schema, version, position, now = rows[0]
         now = self._now() if self._now else now
         if schema == STATE_SCHEMA:
             return AccountOnFile(decode_account(state), position, now)
-        return AccountOnFile(await self._fold_again(shard, account, version), position, now)
+        return AccountOnFile(await self._fold_again(team_id, version), position, now)
 
     async def events(
         self,
@@ -210,16 +211,14 @@ class PostgresAccountReads:
             cursor = await connection.execute(query.encode(), values, binary=True)
             return await cursor.fetchall()
 
-    async def _fold_again(self, shard: int, account: UUID, version: int) -> TeamAccount:
-        """A head of another schema is not believed: the account is folded from its events."""
-        rows = await self._rows(
-            shard,
-            "SELECT topic, state FROM ledger_events WHERE shard = %s AND originator_id = %s"
-            " AND originator_version <= %s ORDER BY originator_version",
-            (shard, account, version),
-        )
-        folded, _ = fold(None, (ACCOUNT_SHAPES.decode(topic, state) for topic, state in rows))
-        assert folded is not None, f"account {account} has a head and no events"
+    async def _fold_again(self, team_id: str, version: int) -> TeamAccount:
+        """A head of another schema is not believed: the account is folded from its events, a portion at a time."""
+        folded: TeamAccount | None = None
+        while folded is None or folded.version < version:
+            after = folded.version if folded else 0
+            page = await self.events(team_id, after=after, until=version, limit=FOLD_ROWS)
+            assert page, f"the account of team {team_id!r} has a head at {version} and no event after {after}"
+            folded, _ = fold(folded, (stored.event for stored in page))
         return folded
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import tracemalloc
 from collections.abc import Iterator
 
 import psycopg
 import pytest
 
+from api.ports import AccountOnFile
 from consumers.usage import settle_reads
 from domain.account.decision import account_id
 from domain.account.state import STATE_SCHEMA
 from domain.chain import event_hash
+from infra.postgres.account_reads import AsyncShards, PostgresAccountReads
 from infra.postgres.batch_writer import PostgresBatchStore
 from infra.postgres.shards import ShardMap
 from tests.consumers.batch_stories import PARTITIONS, a_card, a_read, a_record
@@ -96,11 +99,7 @@ def _written_by_newer_code(
 def test_a_head_of_an_older_schema_is_folded_again_without_its_whole_history_in_memory_i24(
     database_url: str, shards: ShardMap, store: PostgresBatchStore
 ) -> None:
-    opened(shards, "acme", granted=10_000)
-    for batch in range(4):
-        charge(store, [usage("acme", f"u{batch}-{n}", dimensions={"note": "x" * 8_000}) for n in range(500)])
-    with psycopg.connect(database_url) as connection:
-        connection.execute("UPDATE account_head SET state_schema = 1, state = '{}'")
+    _long_history_of_older_code(database_url, shards, store)
     fresh = PostgresBatchStore(shards)
 
     tracemalloc.start()
@@ -114,3 +113,35 @@ def test_a_head_of_an_older_schema_is_folded_again_without_its_whole_history_in_
 
     assert (account.version, account.settled_micros) == (2_002, 8_000_000_000)
     assert most < 8_000_000, "the events have 16 MB"
+
+
+def test_a_reader_folds_a_head_of_an_older_schema_the_same_way_i24(
+    database_url: str, shards: ShardMap, store: PostgresBatchStore
+) -> None:
+    _long_history_of_older_code(database_url, shards, store)
+
+    async def read() -> AccountOnFile | None:
+        pool = AsyncShards(database_url, shards.count)
+        found = await PostgresAccountReads(pool).account("acme")
+        await pool.close()
+        return found
+
+    tracemalloc.start()
+    try:
+        found = asyncio.run(read())
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert found is not None
+    assert (found.account.version, found.account.settled_micros) == (2_002, 8_000_000_000)
+    assert most < 10_000_000, "the events have 16 MB"
+
+
+def _long_history_of_older_code(database_url: str, shards: ShardMap, store: PostgresBatchStore) -> None:
+    """A team with 16 MB of events, and a head that this code does not read."""
+    opened(shards, "acme", granted=10_000)
+    for batch in range(4):
+        charge(store, [usage("acme", f"u{batch}-{n}", dimensions={"note": "x" * 8_000}) for n in range(500)])
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE account_head SET state_schema = 1, state = '{}'")
