@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from domain.account.charging import charge_usage
 from domain.account.decision import Decision, copy_of
 from domain.account.due import pass_time
@@ -182,6 +184,9 @@ class AnAccount:
 
     def _keep(self, decision: Decision) -> None:
         self._account = decision.account
+        for event in decision.events:
+            # What is stored is bytes: an event that does not read back as itself would halt its team.
+            assert msgspec.json.decode(msgspec.json.encode(event), type=type(event)) == event
         self.events += decision.events
 
     def _named(self, name: str, decision: Decision) -> None:
