@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from domain.account.decision import Decision
-from domain.account.due import pass_time, repay_debt
+from domain.account.due import LATE_GRACE, pass_time, repay_debt
 from domain.account.events import CostBasis, CreditsGranted, CreditsToppedUp, LotSource, LotTerms
+from domain.account.lots import NEVER
 from domain.account.opening import require_open
 from domain.account.state import OPEN_LOTS_MAX
 from domain.amounts import AMOUNT_MAX, format_credits
@@ -14,6 +15,8 @@ from domain.errors import AmountOutOfRange, LotTermsRefused, TooManyLots
 from domain.times import instant_text
 
 DEFAULT_PRIORITY = 20
+LAST_EXPIRY = NEVER - LATE_GRACE
+"""Breakage is booked late grace after the expiry, and there is no later instant."""
 
 
 def grant_credits(
@@ -137,5 +140,10 @@ def _check_terms(at: datetime, effective_at: datetime, expires_at: datetime | No
     if expires_at is not None and expires_at <= effective_at:
         raise LotTermsRefused(
             f"expires_at {instant_text(expires_at)} is not after effective_at {instant_text(effective_at)}",
+            field="expires_at",
+        )
+    if expires_at is not None and expires_at > LAST_EXPIRY:
+        raise LotTermsRefused(
+            f"expires_at {instant_text(expires_at)} has no instant of breakage: leave it out for a lot that never expires",
             field="expires_at",
         )

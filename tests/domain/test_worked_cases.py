@@ -14,7 +14,7 @@ from domain.account.events import (
     DebtRepaid,
     UsageWaived,
 )
-from domain.errors import RefundExceedsCharge
+from domain.errors import LotTermsRefused, RefundExceedsCharge
 from projections.balance import balance_of
 from tests.builders import AnAccount, a_catalogue, micros, unit_card, when
 
@@ -373,3 +373,12 @@ def test_a_refund_at_the_very_instant_of_expiry_goes_to_a_successor() -> None:
     team.refunded("u", 45, "2026-12-01 00:00")
 
     assert team.left() == {"A": "40", "A'": "45"}
+
+
+def test_an_expiry_after_which_no_breakage_could_be_booked_is_refused_i19() -> None:
+    team = AnAccount()
+
+    with pytest.raises(LotTermsRefused, match="expires_at"):
+        team.granted("A", 10, "2026-11-01 00:00", expires_at="9999-12-31 00:00")
+
+    assert team.settled() == "0"
