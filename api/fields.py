@@ -67,7 +67,7 @@ TeamId = Annotated[
 Id = Annotated[str, Field(pattern=ID_PATTERN)]
 RecordId = Annotated[str, Field(pattern=RECORD_ID_PATTERN)]
 Source = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,256}$")]
-Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64, examples=["image.generate"])]
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=100, examples=["image.generate"])]
 CardId = Annotated[str, Field(pattern=CARD_PATTERN, examples=["standard"])]
 ChargeId = Annotated[
     str, Field(pattern=CHARGE_PATTERN, description="The charge: the digest of team, source and record id.")

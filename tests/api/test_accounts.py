@@ -224,3 +224,13 @@ def test_a_closed_account_takes_no_command(acme: Caller) -> None:
     assert closed.status_code == 201
     assert acme.get("/v1/accounts/acme").json()["status"] == "closed"
     assert (granted.status_code, granted.json()["code"]) == (409, "account_closed")
+
+
+def test_every_name_that_the_stream_may_charge_can_be_asked_for(acme: Caller) -> None:
+    longest = "image." + "x" * 94  # 100 characters, as many as a usage record's action may have
+
+    estimated = acme.post("/v1/accounts/acme/estimates", {"action": longest, "meters": {"units": "1"}})
+    filtered = acme.get(f"/v1/accounts/acme/statement?action={longest}")
+
+    assert (estimated.status_code, estimated.json()["code"]) == (404, "unknown_action")
+    assert filtered.status_code == 200
