@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 
+from domain.account.state import OpenTerms
 from infra.local.producing import Tally
 
 # The clock's, and the random salt's, whose digest stands for a context.
@@ -23,7 +24,7 @@ def lot_vectors(database_url: str) -> dict[str, tuple[LotVector, int]]:
     """The open lots of each team, and its debt."""
     vectors: dict[str, tuple[LotVector, int]] = {}
     for team, state in _rows(database_url, "SELECT team_id, state FROM account_head"):
-        account = json.loads(state)
+        account = _account(state)
         lots = [
             (lot["terms"]["lot_id"], lot["terms"]["source"], lot["remaining_micros"])
             for lot in account.get("lots", [])
@@ -35,7 +36,7 @@ def lot_vectors(database_url: str) -> dict[str, tuple[LotVector, int]]:
 def heads_digest(database_url: str) -> str:
     """SHA-256 over the canonical states of all accounts, by team."""
     rows = _rows(database_url, "SELECT team_id, version, state FROM account_head ORDER BY team_id")
-    return _digest([[team, version, _timeless(json.loads(state))] for team, version, state in rows])
+    return _digest([[team, version, _timeless(_account(state))] for team, version, state in rows])
 
 
 def log_digest(database_url: str) -> str:
@@ -77,6 +78,19 @@ def offsets_with_an_outcome(database_url: str) -> list[tuple[int, int]]:
 def _rows(database_url: str, query: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(database_url) as connection:
         return connection.execute(query.encode()).fetchall()
+
+
+def _account(state: bytes) -> Any:
+    """The state of a head with every value of a lot under its name, so that it can be left out by name."""
+    account = json.loads(state)
+    account["lots"] = [
+        {
+            "terms": dict(zip(OpenTerms.__struct_encode_fields__, terms, strict=True)),
+            "remaining_micros": remaining_micros,
+        }
+        for terms, remaining_micros in account.get("lots", [])
+    ]
+    return account
 
 
 def _timeless(value: Any) -> Any:
