@@ -22,6 +22,7 @@ from domain.amounts import AMOUNT_MAX, MICROS_PER_CREDIT, format_credits, parse_
 from domain.errors import Malformed, PriceOutOfRange, UnknownAction, UnknownPrice
 
 _FACTORS_REMEMBERED_MAX = 1_024
+_PRICES_REMEMBERED_MAX = 2_048
 _LINEAR_NUMBER_PLACES = 9
 _encode = msgspec.json.encode
 
@@ -93,6 +94,20 @@ def price_usage(
             f"rate card {card.card_id} version {card.version} has no rate for action {action[:80]!r}",
             action=action[:200],
         )
+    if rate.is_graduated:
+        return _price_by(rate, meters, dimensions, position_of)
+    asked = (tuple(meters.items()), tuple(dimensions.items()))
+    price = rate.remembered.get(asked)
+    if price is None:
+        price = _price_by(rate, meters, dimensions, position_of)
+        if price is not None:
+            rate.remember(asked, price)
+    return price
+
+
+def _price_by(
+    rate: Rate, meters: Mapping[str, str], dimensions: Mapping[str, str], position_of: Callable[[str], int]
+) -> Price | None:
     measured = [term.measure(meters) for term in rate.terms]
     for quantity, _ in measured:
         if quantity:
@@ -117,7 +132,7 @@ def price_usage(
     rounded_micros = -(-numerator // rate.denominator)
     amount_micros = max(rate.minimum_micros, rounded_micros) + whole_micros
     if amount_micros > AMOUNT_MAX:
-        raise _out_of_range(action)
+        raise _out_of_range(rate.action)
     json = (
         f'{rate.head_json}"amount":"{format_credits(amount_micros)}",{rate.card_json}"exact":"{exact}",{rate.minimum_json}'
         f'"multipliers":[{multipliers_json}],"terms":[{terms_json}],{rate.tail_json}'
@@ -132,6 +147,9 @@ class Meter(NamedTuple):
     field: str
     json: str
 
+
+Asked = tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]
+"""Meters and dimensions of one use, as they were given."""
 
 Part = tuple[int, int, str, str, tuple[str, int] | None]
 """What one term adds: a numerator over the rate's denominator, micro-credits already whole, the exact credits as a fraction
@@ -367,6 +385,14 @@ class Rate:
         self.card_json = f'"card":"{card_id}",'
         self.minimum_json = f'"minimum":"{minimum}",'
         self.tail_json = f'"version":{version}}}'
+        self.is_graduated = any(isinstance(term, GraduatedTerm) for term in terms)
+        self.remembered: dict[Asked, Price] = {}
+
+    def remember(self, asked: Asked, price: Price) -> None:
+        """What was asked once costs the same again: real use repeats itself (one image of 30 steps). Bounded by number."""
+        if len(self.remembered) >= _PRICES_REMEMBERED_MAX:
+            self.remembered.clear()
+        self.remembered[asked] = price
 
     def factor_of(self, dimensions: Mapping[str, str]) -> tuple[int, str]:
         """The product of all multipliers, and each of them as JSON."""

@@ -14,6 +14,7 @@ from domain.errors import Malformed, PriceOutOfRange, UnknownAction, UnknownPric
 from domain.pricing import Price, RateCard, price_usage
 from domain.rate_cards import canonical_document, check_rate_card, load_rate_card
 from domain.recomputation import canonical, differences, recompute
+from tests.builders import a_catalogue, micros, when
 
 DEMO = Path(__file__).parents[2] / "infra" / "local" / "catalogue" / "demo.toml"
 JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -472,3 +473,43 @@ def test_the_demo_card_prices_the_formula_of_the_trace() -> None:
                     )
                     assert price is not None
                     assert price.amount_micros == expected
+
+
+def test_a_price_that_is_remembered_is_of_these_meters_and_these_dimensions_only() -> None:
+    document = {
+        "card_id": "standard",
+        "effective_at": "2020-01-01T00:00:00Z",
+        "meters": {"units": "unit", "extra": "unit"},
+        "dimensions": {"extra": "how much more"},
+        "rates": [
+            {
+                "action": "image.generate",
+                "terms": [
+                    {"model": "unit", "meters": ["units"], "price": "1"},
+                    {"model": "unit", "meters": ["extra"], "price": "5"},
+                ],
+                "multipliers": [
+                    {"kind": "linear", "dimension": "extra", "base": "1", "slope": "1", "default_number": "0"}
+                ],
+            }
+        ],
+    }
+    card = a_catalogue(document).card_in_force("standard", when("2026-11-01 00:00"))
+    assert card is not None
+    asked: list[tuple[dict[str, str], dict[str, str]]] = [
+        ({"units": "1"}, {"extra": "2"}),
+        ({"units": "1", "extra": "2"}, {}),
+        ({"units": "1"}, {}),
+        ({"units": "1"}, {"extra": "2"}),
+    ]
+
+    prices = [
+        price_usage(card, "image.generate", meters, dimensions, lambda _: 0) for meters, dimensions in asked
+    ]
+
+    assert [price and price.amount_micros for price in prices] == [
+        micros(3),
+        micros(11),
+        micros(1),
+        micros(3),
+    ]
