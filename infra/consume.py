@@ -537,12 +537,15 @@ class UsageWorker:
     def _read_holes_again(self, ledger: _Ledger, source: KafkaSource) -> None:
         if not self._due("open_holes", 1.0):
             return
-        for found in read_again(self._bootstrap, ledger.state.open_holes(source.owned())):
-            if found.records:
-                self._fill(ledger, found)
-            else:
-                ledger.state.confirm_hole(found.hole)
-                metrics.HOLES.labels("confirmed").inc()
+        try:
+            for found in read_again(self._bootstrap, ledger.state.open_holes(source.owned())):
+                if found.records:
+                    self._fill(ledger, found)
+                else:
+                    ledger.state.confirm_hole(found.hole)
+                    metrics.HOLES.labels("confirmed").inc()
+        except PartitionBroken as broken:
+            self._halt(broken.partition, broken.why)
 
     def _fill(self, ledger: _Ledger, found: ReadAgain) -> None:
         """The records that the first reader never gave us are charged like any other."""

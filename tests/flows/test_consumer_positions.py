@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,11 +15,12 @@ from kafka.errors import CorruptRecordError, UnsupportedCodecError
 from structlog.testing import capture_logs
 
 import infra.kafka.source
+from consumers.batches import Hole
 from consumers.usage import PartitionRead
 from infra import stream_metrics as metrics
 from infra.consume import WorkerOptions, run_worker
 from infra.kafka.broker import TopicRefused, administration
-from infra.kafka.source import KafkaSource
+from infra.kafka.source import KafkaSource, PartitionBroken
 from infra.topics import Topic, create_topics
 from tests.streams_on_kafka import Stream, usage_headers, usage_value
 
@@ -168,6 +170,30 @@ def test_k8_a_transaction_that_stays_open_raises_an_alarm_and_nothing_overtakes_
 
     alarm = next(each for each in logs if each["event"] == "open_transaction_holds_back")
     assert (alarm["topic"], alarm["partition"], alarm["offsets"]) == (stream.topic, 0, 2)
+
+
+def test_k9_a_record_in_a_hole_that_breaks_its_partition_halts_it_and_not_the_worker(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K9, I5, I18: what the second reader finds may be unreadable too, such as a record under its producer's clock."""
+
+    def breaks(_bootstrap: str, holes: Sequence[Hole]) -> Iterator[Any]:
+        for hole in holes:
+            raise PartitionBroken(hole.partition, "producer_clock: a record in the hole")
+        return iter(())
+
+    monkeypatch.setattr("infra.consume.read_again", breaks)
+    producer = transactional(stream, "aborting")
+    send_in_transaction(stream, producer, ["a"], commit=False)
+    producer.close()
+    stream.use("b", 1)
+
+    with stream.start():
+        wait_until(lambda: stream.halted() is not None)
+        assert stream.charges() == 1
+
+    assert "a record in the hole" in str(stream.halted())
+    assert [status for _, _, status in holes(stream)] == ["open"]
 
 
 def test_k9_a_record_that_the_client_never_gave_us_is_found_and_charged(
