@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
-from datetime import timedelta
-from typing import Any, Literal
+from datetime import datetime, timedelta
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import msgspec
 
 from consumers.rejections import REASONS, Reason, Rejection, Unreadable
 from consumers.stream_record import StreamRecord, append_time
-from consumers.wire_exact import read_exactly
+from consumers.strict_json import NUMBER_MAX
+from consumers.wire_exact import ContextSlice, DataSlice, read_exactly
 from consumers.wire_rules import (
     ATTRIBUTE_NAME,
     BINARY_CONTENT_TYPE,
@@ -87,6 +88,15 @@ def key_matches_team(record: StreamRecord, usage: UsageRecord) -> bool:
     return record.key is None or record.key == usage.team_id.encode()
 
 
+# What is usual inside a context, four levels deep: compiled code judges depth and the size of numbers as it reads.
+_Integer: TypeAlias = Annotated[int, msgspec.Meta(ge=-NUMBER_MAX, le=NUMBER_MAX)]
+_Decimal: TypeAlias = Annotated[float, msgspec.Meta(ge=-float(NUMBER_MAX), le=float(NUMBER_MAX))]
+_Plain: TypeAlias = str | bool | _Integer | _Decimal | None
+_Level4: TypeAlias = _Plain | list[_Plain] | dict[str, _Plain]
+_Level3: TypeAlias = _Plain | list[_Level4] | dict[str, _Level4]
+_Level2: TypeAlias = _Plain | list[_Level3] | dict[str, _Level3]
+
+
 class _Data(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """The data as compiled code reads it. A null or a default that was sent makes the counts differ: a doubt."""
 
@@ -100,7 +110,7 @@ class _Data(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=F
     step: str | None = None
     hold: str | None = None
     corrects: str | None = None
-    context: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    context: dict[str, _Level2] | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Event(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
@@ -124,7 +134,7 @@ class _Event(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=
     causationid: str | None = None
 
 
-_DOUBTS = (msgspec.MsgspecError, UnicodeError, RecursionError, Unreadable)
+_DOUBTS = (msgspec.MsgspecError, ValueError, RecursionError, Unreadable)
 _BINARY, _STRUCTURED = "binary", "structured"
 _BINARY_TYPES = frozenset({b"application/json", b"application/json; charset=utf-8"})
 _STRUCTURED_TYPES = frozenset(
@@ -135,28 +145,35 @@ _VERSION = SPEC_VERSION.encode()
 
 _read_data = msgspec.json.Decoder(_Data).decode
 _read_event = msgspec.json.Decoder(_Event).decode
-_read_any: Callable[[bytes], Any] = msgspec.json.Decoder().decode
+_slice_data = msgspec.json.Decoder(ContextSlice).decode
+_slice_event = msgspec.json.Decoder(DataSlice).decode
 _write = msgspec.json.Encoder().encode
 
 # A number of 16 characters or with an exponent, where a number may begin. Inside a string it is only a needless doubt.
 _UNUSUAL_NUMBER = re.compile(rb"[:,\[][ \t\r\n]*+[-0-9][0-9.]*+(?:[eE]|(?<=[0-9.]{16}))")
-_BRACKETS_MAX = 24
+_CONTEXT_BEGINS = b'"context":{'
+
+_DIGITS_AS_0 = bytes.maketrans(b"123456789", b"000000000")
+_TIME_SHAPES = frozenset(
+    {b"0000-00-00T00:00:00Z", *(b"0000-00-00T00:00:00." + b"0" * digits + b"Z" for digits in range(1, 7))}
+)
 
 _layouts: dict[tuple[str, ...], str] = {}
 _LAYOUTS_MAX = 256
 _LAYOUT_CHARACTERS_MAX = 2_000
-_teams: dict[bytes, str] = {}
-_sources: dict[bytes, str] = {}
+_teams: dict[bytes | None, str] = {}
+_sources: dict[bytes | None, str] = {}
 _names: set[str] = set()
 _quantities: set[str] = set()
 _dimension_values: set[str] = set()
-_ids: set[str] = set()
+_ids: set[str | None] = set()
+_Text = TypeVar("_Text", str, str | None)
 
 
 def _read_fast(record: StreamRecord) -> UsageRecord | None:
     """The usage record, if every part of it is usual; None for any doubt."""
     value = record.value
-    if not value or len(value) > VALUE_BYTES_MAX or _has_doubtful_escape(value):
+    if not value or len(value) > VALUE_BYTES_MAX or (b"\\" in value and _has_doubtful_escape(value)):
         return None
     headers = dict(record.headers)
     if len(headers) != len(record.headers):
@@ -172,7 +189,7 @@ def _read_fast(record: StreamRecord) -> UsageRecord | None:
 
 def _has_doubtful_escape(value: bytes) -> bool:
     """True for an escaped NUL, which is refused, and an escaped quotation mark, which would spoil the count of them."""
-    return value.find(b"\\u00") >= 0 and (b"\\u0000" in value or b"\\u0022" in value)
+    return b"\\u0000" in value or b"\\u0022" in value
 
 
 def _learn_layout(names: tuple[str, ...]) -> str | None:
@@ -202,15 +219,24 @@ def _read_binary(record: StreamRecord, value: bytes, headers: dict[str, bytes | 
     ):
         return None
     data = _read_data(value)
-    if _has_lost_keys(data, value):
+    sent = data.context is not msgspec.UNSET
+    again = _write(data)
+    if again == value:
+        # Nothing was lost, and every number is as short as it is written here. The context comes last; before it, no
+        # key called context holds an object, and inside a string its quotation marks would be escaped.
+        context = value[value.index(_CONTEXT_BEGINS) + len(_CONTEXT_BEGINS) - 1 : -1] if sent else None
+    elif _has_lost_keys(again, value):
         return None
+    else:
+        context = _with_short_numbers(_slice_data(value)) if sent else None
     return _usual(
         record,
         data,
-        _remembered(_teams, headers["ce_subject"], ID),
-        _remembered(_sources, headers["ce_source"], SOURCE),
+        context,
+        _teams.get(headers["ce_subject"]) or _learn_text(_teams, headers["ce_subject"], ID),
+        _sources.get(headers["ce_source"]) or _learn_text(_sources, headers["ce_source"], SOURCE),
         record_id.decode("ascii"),
-        time.decode("ascii"),
+        _read_usual_time(time),
     )
 
 
@@ -224,88 +250,119 @@ def _read_structured(
         event.specversion != SPEC_VERSION
         or event.type != USAGE_TYPE
         or (event.datacontenttype is not None and event.datacontenttype != BINARY_CONTENT_TYPE)
-        or _has_lost_keys(event, value)
+        or _has_lost_keys(_write(event), value)
     ):
         return None
-    team = _remembered(_teams, event.subject.encode(), ID)
-    source = _remembered(_sources, event.source.encode(), SOURCE)
-    return _usual(record, event.data, team, source, event.id, event.time)
+    subject, source = event.subject.encode(), event.source.encode()
+    return _usual(
+        record,
+        event.data,
+        None if event.data.context is msgspec.UNSET else _with_short_numbers(_slice_event(value).data),
+        _teams.get(subject) or _learn_text(_teams, subject, ID),
+        _sources.get(source) or _learn_text(_sources, source, SOURCE),
+        event.id,
+        _read_usual_time(event.time.encode()),
+    )
 
 
-def _has_lost_keys(read: object, received: bytes) -> bool:
+def _has_lost_keys(again: bytes, received: bytes) -> bool:
     """True if `received` holds more strings than were read: of a key that comes twice, the reader keeps only the last.
 
-    Exact: every string brings two quotation marks, and those inside a string are written with a backslash on both
-    sides, as the other spelling (u0022) was turned away before. A lost key always loses at least its own two.
-    What is written again as it was received has lost nothing, and needs no count.
+    ``again`` is what was read, written again. Exact: every string brings two quotation marks, and those inside a string
+    are written with a backslash on both sides, as the other spelling (u0022) was turned away before. A lost key always
+    loses at least its own two.
     """
-    again = _write(read)
-    return again != received and again.count(b'"') != received.count(b'"')
+    return again.count(b'"') != received.count(b'"')
+
+
+def _with_short_numbers(read: ContextSlice) -> bytes:
+    """The context as it was sent, if no number in it may have too many characters. Raises: ValueError."""
+    context = bytes(read.context)
+    if _UNUSUAL_NUMBER.search(context):
+        raise ValueError("perhaps a long number")
+    return context
+
+
+def _read_usual_time(received: bytes) -> datetime:
+    """The time as `read_time` reads it; one in UTC with at most six decimals needs no pattern. Raises: as it does."""
+    text = received.decode("ascii")
+    # Some versions read 24:00 as the next midnight; every other impossible number is an error in all of them.
+    if received.translate(_DIGITS_AS_0) in _TIME_SHAPES and received[11:13] != b"24":
+        return datetime.fromisoformat(text)
+    return read_time(text)
 
 
 def _usual(
-    record: StreamRecord, data: _Data, team: str | None, source: str | None, record_id: str, time: str
+    record: StreamRecord,
+    data: _Data,
+    context: bytes | None,
+    team: str | None,
+    source: str | None,
+    record_id: str,
+    occurred_at: datetime,
 ) -> UsageRecord | None:
     meters = {} if data.meters is msgspec.UNSET else data.meters
     dimensions = {} if data.dimensions is msgspec.UNSET else data.dimensions
+    action, corrects = data.action, data.corrects
+    ids = (data.member, data.project, data.work, data.step, data.hold)
     if (
         team is None
         or source is None
         or RECORD_ID.fullmatch(record_id) is None
         or len(meters) > METERS_MAX
         or len(dimensions) > DIMENSIONS_MAX
-        or not _all_known(_names, (data.action, *meters, *dimensions), NAME.fullmatch)
-        or not _all_known(_quantities, meters.values(), _is_quantity)
-        or not _all_known(_dimension_values, dimensions.values(), is_dimension_value)
-        or not _are_ids(data)
-        or (data.corrects is not None and not _may_correct(data, record_id))
+        or (context is not None and len(context) > CONTEXT_BYTES_MAX)
+        or not (action in _names or _learn(_names, (action,), NAME.fullmatch))
+        or not (_names.issuperset(meters) or _learn(_names, meters, NAME.fullmatch))
+        or not (_names.issuperset(dimensions) or _learn(_names, dimensions, NAME.fullmatch))
+        or not (_quantities.issuperset(meters.values()) or _learn(_quantities, meters.values(), _is_quantity))
+        or not (
+            _dimension_values.issuperset(dimensions.values())
+            or _learn(_dimension_values, dimensions.values(), is_dimension_value)
+        )
+        or not (_ids.issuperset(ids) or _learn(_ids, ids, _is_id_or_missing))
+        or (corrects is not None and not _may_correct(corrects, data.status, record_id))
     ):
         return None
-    context = None
-    if data.context is not msgspec.UNSET:
-        context = bytes(data.context)
-        if not _is_usual_context(context):
-            return None
+    member, project, work, step, hold = ids
     return UsageRecord(
         team_id=team,
         source=source,
         id=record_id,
-        occurred_at=read_time(time),
+        occurred_at=occurred_at,
         arrived_at=record.arrived_at,
-        action=data.action,
+        action=action,
         status=data.status,
         meters=meters,
         dimensions=dimensions,
-        member=data.member,
-        project=data.project,
-        work=data.work,
-        step=data.step,
-        hold_id=data.hold,
-        corrects=data.corrects,
+        member=member,
+        project=project,
+        work=work,
+        step=step,
+        hold_id=hold,
+        corrects=corrects,
         context=context,
         origin=Origin(record.topic, record.partition, record.offset),
     )
 
 
-def _remembered(known: dict[bytes, str], received: bytes | None, pattern: re.Pattern[str]) -> str | None:
-    """The text of `received` if it matches the pattern, from memory if it was seen before."""
+def _learn_text(
+    known: dict[bytes | None, str], received: bytes | None, pattern: re.Pattern[str]
+) -> str | None:
+    """The text of `received` if it matches the pattern; from now on it is known."""
     if received is None:
         return None
-    text = known.get(received)
-    if text is None:
-        text = received.decode("ascii")
-        if pattern.fullmatch(text) is None:
-            return None
-        if len(known) >= KNOWN_MAX:
-            known.clear()
-        known[received] = text
+    text = received.decode("ascii")
+    if pattern.fullmatch(text) is None:
+        return None
+    if len(known) >= KNOWN_MAX:
+        known.clear()
+    known[received] = text
     return text
 
 
-def _all_known(known: set[str], texts: Collection[str], is_right: Callable[[str], object]) -> bool:
-    """True if all of `texts` are right; those seen before are not judged again."""
-    if known.issuperset(texts):
-        return True
+def _learn(known: set[_Text], texts: Collection[_Text], is_right: Callable[[_Text], object]) -> bool:
+    """True if all of `texts` are right; from now on those are known. Those known before are not judged again."""
     for text in texts:
         if text not in known:
             if not is_right(text):
@@ -320,29 +377,9 @@ def _is_quantity(text: str) -> bool:
     return bool(check_quantity(text, "quantity"))
 
 
-def _are_ids(data: _Data) -> bool:
-    present = [
-        text for text in (data.member, data.project, data.work, data.step, data.hold) if text is not None
-    ]
-    return _all_known(_ids, present, ID.fullmatch)
+def _is_id_or_missing(text: str | None) -> bool:
+    return text is None or ID.fullmatch(text) is not None
 
 
-def _may_correct(data: _Data, record_id: str) -> bool:
-    corrects = data.corrects
-    return (
-        corrects is not None
-        and corrects != record_id
-        and data.status != "succeeded"
-        and RECORD_ID.fullmatch(corrects) is not None
-    )
-
-
-def _is_usual_context(raw: bytes) -> bool:
-    """True if strict reading cannot object: a small, shallow object with short numbers and every key once."""
-    return (
-        raw.startswith(b"{")
-        and len(raw) <= CONTEXT_BYTES_MAX
-        and raw.count(b"{") + raw.count(b"[") <= _BRACKETS_MAX
-        and _UNUSUAL_NUMBER.search(raw) is None
-        and not _has_lost_keys(_read_any(raw), raw)
-    )
+def _may_correct(corrects: str, status: UsageStatus, record_id: str) -> bool:
+    return corrects != record_id and status != "succeeded" and RECORD_ID.fullmatch(corrects) is not None

@@ -42,12 +42,16 @@ JsonObject = dict[str, JsonValue]
 _NEVER_HEADERS = ("data", "datacontenttype")
 
 
-class _ContextSlice(msgspec.Struct):
+class ContextSlice(msgspec.Struct):
+    """Data of which only the context is read: its bytes, exactly as they were received."""
+
     context: msgspec.Raw
 
 
-class _DataSlice(msgspec.Struct):
-    data: _ContextSlice
+class DataSlice(msgspec.Struct):
+    """An event of which only the context in its data is read."""
+
+    data: ContextSlice
 
 
 class _Identity(msgspec.Struct, frozen=True):
@@ -70,10 +74,10 @@ def _read(record: StreamRecord) -> UsageRecord:
     headers = _headers(record)
     if _content_type(headers) == STRUCTURED_CONTENT_TYPE:
         event = _object(read_json(value, LEVELS_MAX + 1), "the value")
-        return _usage(record, _structured_identity(event, headers), _data_of(event), _DataSlice)
+        return _usage(record, _structured_identity(event, headers), _data_of(event), DataSlice)
     attributes = {name: _header_text(name, headers[name]) for name in CORE_ATTRIBUTES if name in headers}
     identity = _identity(attributes)
-    return _usage(record, identity, _object(read_json(value), "the value"), _ContextSlice)
+    return _usage(record, identity, _object(read_json(value), "the value"), ContextSlice)
 
 
 def _sized(value: bytes | None) -> bytes:
@@ -203,7 +207,7 @@ def _object(value: JsonValue, field: str) -> JsonObject:
 
 
 def _usage(
-    record: StreamRecord, identity: _Identity, data: JsonObject, slice_type: type[_ContextSlice | _DataSlice]
+    record: StreamRecord, identity: _Identity, data: JsonObject, slice_type: type[ContextSlice | DataSlice]
 ) -> UsageRecord:
     _check_fields(data)
     action = check_name(_string(data["action"], "action"), "action", "action")
@@ -308,7 +312,7 @@ def _corrects(data: JsonObject, record_id: str, status: UsageStatus) -> str | No
 
 
 def _context(
-    record: StreamRecord, data: JsonObject, slice_type: type[_ContextSlice | _DataSlice]
+    record: StreamRecord, data: JsonObject, slice_type: type[ContextSlice | DataSlice]
 ) -> bytes | None:
     """The bytes of the context exactly as they were received: its digest must be that of what was sent."""
     if "context" not in data:
@@ -316,7 +320,7 @@ def _context(
     if not isinstance(data["context"], dict):
         raise _wrong_kind(data["context"], "context", "a JSON object")
     found = msgspec.json.decode(record.value or b"", type=slice_type)
-    raw = bytes(found.data.context if isinstance(found, _DataSlice) else found.context)
+    raw = bytes(found.data.context if isinstance(found, DataSlice) else found.context)
     if len(raw) > CONTEXT_BYTES_MAX:
         raise Unreadable(
             "context_too_large",
