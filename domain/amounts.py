@@ -35,10 +35,10 @@ def parse_credits(text: str, field: str) -> int:
 
 def format_credits(micros: int) -> str:
     """Show micro-credits as the shortest exact decimal string of credits: 12500000 is "12.5"."""
-    sign, size = ("-", -micros) if micros < 0 else ("", micros)
-    whole, rest = divmod(size, MICROS_PER_CREDIT)
-    places = f"{rest:06d}".rstrip("0")
-    return f"{sign}{whole}.{places}" if places else f"{sign}{whole}"
+    if micros < 0:
+        return "-" + format_credits(-micros)
+    whole, rest = divmod(micros, MICROS_PER_CREDIT)
+    return f"{whole}.{rest:06d}".rstrip("0") if rest else str(whole)
 
 
 def parse_quantity(text: str, field: str) -> int:
@@ -48,6 +48,16 @@ def parse_quantity(text: str, field: str) -> int:
     """
     if text.isdigit() and text.isascii() and len(text) <= 18 and (text[0] != "0" or text == "0"):
         return int(text) * NANOS_PER_UNIT
+    whole, _, places = text.partition(".")
+    if (
+        whole.isdigit()
+        and places.isdigit()
+        and text.isascii()
+        and len(whole) <= 18
+        and len(places) <= 9
+        and (whole[0] != "0" or whole == "0")
+    ):
+        return int(whole + places.ljust(9, "0"))
     match = _QUANTITY.fullmatch(text)
     if match:
         nanos = int(match[1]) * NANOS_PER_UNIT + int((match[2] or "").ljust(9, "0"))

@@ -8,6 +8,7 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from domain.errors import Malformed
+from domain.times import instant_text
 
 ANCHOR_DAY_MIN, ANCHOR_DAY_MAX = 1, 31
 # The period found last for a zone and day, which nearly every later usage lies in; as many as there are zones and days.
@@ -35,6 +36,12 @@ def period_bounds(at: datetime, zone: str, anchor_day: int) -> tuple[datetime, d
         month, start = month + 1, end
     _latest[zone, anchor_day] = start, end
     return start, end
+
+
+@lru_cache(maxsize=16_384)
+def period_text(start: datetime) -> str:
+    """The start of a period as text, as counters are kept under it; every graduated charge asks, and starts are few."""
+    return instant_text(start)
 
 
 def check_zone(zone: str) -> str:

@@ -23,6 +23,7 @@ from domain.errors import Malformed, PriceOutOfRange, UnknownAction, UnknownPric
 
 _FACTORS_REMEMBERED_MAX = 1_024
 _PRICES_REMEMBERED_MAX = 2_048
+_POSITIONS_REMEMBERED_MAX = 4_096
 _LINEAR_NUMBER_PLACES = 9
 _encode = msgspec.json.encode
 
@@ -126,7 +127,9 @@ def _price_by(
         terms_json = f"{terms_json},{json}" if terms_json else json
         if counter:
             counters += (counter,)
-    if len(measured) > 1 or not exact:
+    if not numerator:
+        exact = "0"
+    elif len(measured) > 1:
         exact = _exact_credits(numerator, rate.denominator)
 
     rounded_micros = -(-numerator // rate.denominator)
@@ -154,6 +157,9 @@ Asked = tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]
 Part = tuple[int, int, str, str, tuple[str, int] | None]
 """What one term adds: a numerator over the rate's denominator, micro-credits already whole, the exact credits as a fraction
 ("" for a graduated term), its JSON, and the counter it moved. A plain tuple: one is made for every term of every charge."""
+
+Standing = tuple[int, str, str]
+"""A position of a tier counter: what everything up to it costs, in micro-credits and as text, and the position as text."""
 
 
 class Term(Protocol):
@@ -257,6 +263,7 @@ class GraduatedTerm(_Measuring):
         super().__init__(action, meters, factor_places)
         self.counter_key = counter_key
         self.tiers_json = tiers_json
+        self._remembered: dict[int, Standing] = {}
         # Tier ends come in billionths; a graduated term has at least one meter, so they are whole in its scale.
         to_scale: int = 10 ** (self.places - 9)
         self.starts = [0, *(end * to_scale for end, _ in tiers if end is not None)]
@@ -273,18 +280,31 @@ class GraduatedTerm(_Measuring):
 
     def price(self, scaled: int, meters_json: str, position_of: Callable[[str], int]) -> Part:
         """The counter moves by the scaled quantity, unless that is zero."""
+        key = self.counter_key
         quantity = self.shown(scaled)
-        before = position_of(self.counter_key)
+        before = position_of(key)
         after = before + scaled
-        total_before, total_after = self.total_micros(before), self.total_micros(after)
+        total_before, total_before_json, before_json = self._standing(before)
+        total_after, total_after_json, after_json = self._standing(after)
         amount = total_after - total_before
         json = (
-            f'{{"amount":"{format_credits(amount)}","counter":"{self.counter_key}","meters":{{{meters_json}}},'
-            f'"model":"graduated","position_after":"{self.shown(after)}","position_before":"{self.shown(before)}",'
-            f'"quantity":"{quantity}","tiers":{self.tiers_json},"total_after":"{format_credits(total_after)}",'
-            f'"total_before":"{format_credits(total_before)}"}}'
+            f'{{"amount":"{format_credits(amount)}","counter":"{key}","meters":{{{meters_json}}},'
+            f'"model":"graduated","position_after":"{after_json}","position_before":"{before_json}",'
+            f'"quantity":"{quantity}","tiers":{self.tiers_json},"total_after":"{total_after_json}",'
+            f'"total_before":"{total_before_json}"}}'
         )
-        return 0, amount, "", json, (self.counter_key, after) if scaled else None
+        return 0, amount, "", json, (key, after) if scaled else None
+
+    def _standing(self, position: int) -> Standing:
+        """Where one charge ends the next of its team begins, so each position is worked out once. Bounded by number."""
+        known = self._remembered.get(position)
+        if known is None:
+            total = self.total_micros(position)
+            known = total, format_credits(total), self.shown(position)
+            if len(self._remembered) >= _POSITIONS_REMEMBERED_MAX:
+                self._remembered.clear()
+            self._remembered[position] = known
+        return known
 
 
 class Multiplier(Protocol):

@@ -9,7 +9,7 @@ from domain.errors import Malformed
 
 def instant_text(at: datetime) -> str:
     """The instant as fixed-width RFC 3339 in UTC ("2026-12-01T00:00:00.000000Z"): text order is time order."""
-    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return at.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_instant(text: str, field: str) -> datetime:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime
 from functools import lru_cache
+from hashlib import sha256
 from typing import Literal
 
 import msgspec
@@ -16,7 +16,7 @@ OutcomeKind = Literal["charged", "waived", "duplicate", "conflict", "parked", "r
 KEYS_REMEMBERED_MAX = 8_192
 """Several batches: the claim of a record is asked for while it is looked up, decided and written."""
 
-_canonical = msgspec.json.Encoder(order="sorted")
+_canonical = msgspec.json.Encoder(order="sorted").encode
 
 
 class Origin(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -80,7 +80,7 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             self.hold_id,
             self.corrects,
         )
-        return hashlib.sha256(_canonical.encode(content)).hexdigest()
+        return sha256(_canonical(content)).hexdigest()
 
 
 @lru_cache(maxsize=KEYS_REMEMBERED_MAX)
@@ -89,7 +89,7 @@ def usage_key(team_id: str, source: str, record_id: str) -> str:
 
     Each part is prefixed with its length, so no two different triples share the bytes that are hashed.
     """
-    return hashlib.sha256(_counted(team_id) + _counted(source) + _counted(record_id)).hexdigest()[:32]
+    return sha256(_counted(team_id) + _counted(source) + _counted(record_id)).hexdigest()[:32]
 
 
 def _counted(text: str) -> bytes:

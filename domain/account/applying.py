@@ -27,12 +27,10 @@ from domain.account.events import (
 )
 from domain.account.index import IndexChange, RefundsOfCharge, Repayment
 from domain.account.state import TeamAccount, published_terms
-from domain.times import instant_text
+from domain.periods import period_text
 
 _encode = msgspec.json.encode
 _NOTHING: list[IndexChange] = []
-# Named once: the type written with | is made anew each time it is met.
-_DUE = (DebtRepaid, CreditsExpired)
 
 
 def opened(event: AccountOpened) -> TeamAccount:
@@ -52,9 +50,9 @@ def opened(event: AccountOpened) -> TeamAccount:
 def apply(account: TeamAccount, event: AccountEvent) -> list[IndexChange]:
     """The account is as the event says, one version on; returns the index entries that changed."""
     account.version += 1
-    assert event.recorded_at >= account.recorded_at, "recorded_at never decreases within a team"
-    account.recorded_at = event.recorded_at
-    account.passed_at = event.effective_at if isinstance(event, _DUE) else event.recorded_at
+    recorded_at = event.recorded_at
+    assert recorded_at >= account.recorded_at, "recorded_at never decreases within a team"
+    account.recorded_at = account.passed_at = recorded_at
     changes = _APPLY[type(event)](account, event)
     if isinstance(event, MovingEvent):
         assert account.settled_micros == event.settled_after_micros, (
@@ -108,7 +106,7 @@ def _counted(account: TeamAccount, moves: list[CounterMove]) -> list[IndexChange
     """Counters of the two latest periods used stay in the state; older ones go to the index."""
     changes: list[IndexChange] = []
     for move in moves:
-        period = instant_text(move.period_start)
+        period = period_text(move.period_start)
         kept = account.counters
         if period not in kept and len(kept) == 2 and period < min(kept):
             changes.append(counter_entry(period, move.key, move.position_after))
@@ -161,6 +159,7 @@ def _refunded(account: TeamAccount, event: ChargeRefunded) -> list[IndexChange]:
 
 
 def _repaid(account: TeamAccount, event: DebtRepaid) -> list[IndexChange]:
+    account.passed_at = event.effective_at
     account.debt_micros -= event.amount_micros
     assert account.debt_micros >= 0, "debt would be below zero"
     changes = [
@@ -175,6 +174,7 @@ def _repaid(account: TeamAccount, event: DebtRepaid) -> list[IndexChange]:
 
 
 def _expired(account: TeamAccount, event: CreditsExpired) -> list[IndexChange]:
+    account.passed_at = event.effective_at
     return _taken(account, [LotLine(event.lot_id, event.amount_micros)])
 
 

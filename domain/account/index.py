@@ -39,7 +39,7 @@ class Repayment(msgspec.Struct, frozen=True):
     left_micros: int
 
 
-class UsageOnFile(NamedTuple):
+class UsageOnFile(msgspec.Struct, frozen=True, gc=False):
     """The event that holds a usage claim, and its version in the team's stream."""
 
     version: int

@@ -9,6 +9,7 @@ from domain.account.events import LotLine, LotTerms
 from domain.account.state import Lot, TeamAccount, open_terms
 
 NEVER = datetime.max.replace(tzinfo=UTC)
+_NONE: frozenset[str] = frozenset()
 
 
 def burn_order(lot: Lot) -> tuple[int, int, datetime, bool, datetime, datetime, int, str]:
@@ -51,10 +52,10 @@ def draw(
     """
     lines: list[LotLine] = []
     left = amount_micros
-    drawn: set[str] = set()
     for at in instants:
         if left <= 0:
             break
+        drawn = {line.lot_id for line in lines} if lines else _NONE
         for lot in account.lots:
             terms = lot.terms
             if (
@@ -67,7 +68,6 @@ def draw(
             ):
                 taken = min(lot.remaining_micros, left)
                 lines.append(LotLine(terms.lot_id, taken))
-                drawn.add(terms.lot_id)
                 left -= taken
                 if not left:
                     break

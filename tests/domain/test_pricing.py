@@ -475,6 +475,20 @@ def test_the_demo_card_prices_the_formula_of_the_trace() -> None:
                     assert price.amount_micros == expected
 
 
+def test_where_a_tier_counter_stands_is_remembered_within_a_bound_and_changes_no_price(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("domain.pricing._POSITIONS_REMEMBERED_MAX", 3)
+    card, mine, theirs = a_card(a_rate(TWO_TIERS)), Counters(), Counters()
+
+    for _ in range(12):
+        for counters, units in ((mine, "12.5"), (theirs, "7.25")):
+            price = price_of(card, {"units": units}, counters=counters)
+            fresh = price_of(a_card(a_rate(TWO_TIERS)), {"units": units}, counters=counters)
+            assert price == fresh
+            counters.charge(card, {"units": units})
+
+
 def test_a_price_that_is_remembered_is_of_these_meters_and_these_dimensions_only() -> None:
     document = {
         "card_id": "standard",
