@@ -36,12 +36,11 @@ _COPY_CONTEXTS = (
 _COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_END = b"\xff\xff"
 
+# Fields of a COPY row: each after its length, a row after the number of its fields.
 _length = Struct(">i").pack
-_version = Struct(">iq").pack
 _nine_fields_and_position = Struct(">hiq").pack
-_shard = Struct(">ii").pack
-_SIX_FIELDS = Struct(">h").pack(6)
-_shard_and_account = Struct(">iii16s").pack
+_shard_account_and_version = Struct(">iii16siq").pack
+_six_fields_shard_and_key = Struct(">hiii16s").pack
 _HASH_LENGTH = _length(32)
 _NULL = _length(-1)
 _CLAIM_LENGTH = _length(16)
@@ -100,7 +99,6 @@ def _text_field(text: str) -> bytes:
 def encode(shard: int, write: AccountWrite) -> EncodedWrite:
     """The account's rows and head as bytes, each event chained to the one before it."""
     originator = write.account_id.bytes
-    place = _shard_and_account(4, shard, 16, originator)
     version, previous = write.expected_version, write.previous_hash
     rows: list[bytes] = []
     for topic, state, claim in write.events:
@@ -109,8 +107,7 @@ def encode(shard: int, write: AccountWrite) -> EncodedWrite:
         rows.append(
             b"".join(
                 (
-                    place,
-                    _version(8, version),
+                    _shard_account_and_version(4, shard, 16, originator, 8, version),
                     _text_field(topic),
                     _length(len(state)),
                     state,
@@ -192,18 +189,26 @@ def move_heads(cursor: Cursor[TupleRow], writes: Sequence[EncodedWrite]) -> None
         raise HeadMoved(f"{len(writes) - cursor.rowcount} of {len(writes)} heads had moved")
 
 
-def draw_positions(cursor: Cursor[TupleRow], shard: int, count: int) -> int:
-    """The first of ``count`` positions that are ours; other writers of the shard wait until this transaction ends.
+def draw_positions(cursor: Cursor[TupleRow], counts: Mapping[int, int]) -> dict[int, int]:
+    """The first of so many positions that are ours, by shard; listeners of these shards hear of the last at commit.
 
-    So the order of positions is the order of commits, and a rollback gives its positions back: no gap, ever.
+    The counters are locked in the order of ``counts``. Other writers of a shard then wait until this transaction ends: so the
+    order of positions is the order of commits, and a rollback gives its positions back: no gap, ever.
     """
     cursor.execute(
-        "UPDATE shard_log SET position = position + %s WHERE shard = %s RETURNING position", (count, shard)
+        "WITH drawn AS ("
+        " UPDATE shard_log AS l SET position = l.position + n.events"
+        " FROM unnest(%b::integer[], %b::bigint[], %b::text[]) AS n (shard, events, channel) WHERE l.shard = n.shard"
+        " RETURNING l.shard, l.position, n.channel)"
+        " SELECT shard, position, pg_notify(channel, position::text) FROM drawn",
+        (list(counts), list(counts.values()), [channel_of(shard) for shard in counts]),
+        binary=True,
     )
-    row = cursor.fetchone()
-    assert row is not None, f"shard {shard} has no log: was the database migrated?"
-    last: int = row[0]
-    return last - count + 1
+    last: dict[int, int] = {shard: position for shard, position, _ in cursor.fetchall()}
+    assert last.keys() == counts.keys(), (
+        f"of shards {sorted(counts)} only {sorted(last)} have a log: migrated?"
+    )
+    return {shard: last[shard] - count + 1 for shard, count in counts.items()}
 
 
 def copy_events(cursor: Cursor[TupleRow], shards: Iterable[tuple[int, Sequence[EncodedWrite]]]) -> None:
@@ -215,8 +220,7 @@ def copy_events(cursor: Cursor[TupleRow], shards: Iterable[tuple[int, Sequence[E
     for first, writes in shards:
         rows = (row for write in writes for row in write.rows)
         for position, row in enumerate(rows, first):
-            buffer.append(_nine_fields_and_position(9, 8, position))
-            buffer.append(row)
+            buffer += (_nine_fields_and_position(9, 8, position), row)
     buffer.append(_COPY_END)
     with cursor.copy(_COPY_EVENTS) as copy:
         copy.write(b"".join(buffer))
@@ -231,10 +235,7 @@ def copying_contexts(cursor: Cursor[TupleRow], contexts: Iterable[tuple[int, Con
     buffer = [_COPY_HEADER]
     for shard, (team_id, usage_key, member, salt, context) in contexts:
         buffer += (
-            _SIX_FIELDS,
-            _shard(4, shard),
-            _CLAIM_LENGTH,
-            bytes.fromhex(usage_key),
+            _six_fields_shard_and_key(6, 4, shard, 16, bytes.fromhex(usage_key)),
             _text_field(team_id),
             _NULL if member is None else _text_field(member),
             _length(len(salt)),
@@ -275,15 +276,6 @@ def change_index(
         )
 
 
-def notify(cursor: Cursor[TupleRow], last_positions: Mapping[int, int]) -> None:
-    """Whoever listens to one of the shards hears of its new events at commit."""
-    channels = [channel_of(shard) for shard in last_positions]
-    cursor.execute(
-        "SELECT pg_notify(channel, last) FROM unnest(%b::text[], %b::text[]) AS n (channel, last)",
-        (channels, [str(last) for last in last_positions.values()]),
-    )
-
-
 def channel_of(shard: int) -> str:
     """The channel on which new events of the shard are announced."""
     return f"ledger_shard_{shard}"
@@ -302,9 +294,8 @@ def append(cursor: Cursor[TupleRow], shard: int, writes: Sequence[AccountWrite])
         move_heads(cursor, moving)
     change_index(cursor, shard, [(write.team_id, write.index_changes) for write in writes])
     count = sum(len(each.rows) for each in encoded)
-    first = draw_positions(cursor, shard, count)
+    first = draw_positions(cursor, {shard: count})[shard]
     copy_events(cursor, [(first, encoded)])
-    notify(cursor, {shard: first + count - 1})
     return first
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from time import monotonic, sleep
 from typing import TypeVar
 from uuid import UUID
@@ -44,7 +45,6 @@ from infra.postgres.appending import (
     encode,
     move_heads,
     new_events,
-    notify,
 )
 from infra.postgres.connections import NOT_REACHED
 from infra.postgres.heads import Head, StoredIndex, load_claims, load_heads
@@ -369,18 +369,21 @@ class PostgresBatchTransaction:
         """The claims already in the log among these (team id, usage key), by usage key."""
         return {
             usage_key: Claim(on_file.event.content_digest, on_file.version, on_file.event)
-            for shard, pairs in _by_shard(self._shards, keys, lambda pair: pair[0])
-            for usage_key, on_file in self._on_file(shard, pairs).items()
+            for usage_key, on_file in self._on_file(keys).items()
         }
 
-    def _on_file(self, shard: int, pairs: Sequence[tuple[str, str]]) -> dict[str, UsageOnFile]:
-        """The claims of one shard, but those of a newer shape: only their own teams stop."""
+    def _on_file(self, pairs: Collection[tuple[str, str]]) -> dict[str, UsageOnFile]:
+        """The claims on file, but those of a newer shape: only their own teams stop."""
+        keys: dict[int, list[str]] = defaultdict(list)
+        for team_id, usage_key in pairs:
+            keys[self._shards.shard_of(team_id)].append(usage_key)
         try:
-            return load_claims(self._cursor, shard, [key for _, key in pairs])
+            return load_claims(self._cursor, keys)
         except UnknownEventShape as error:
             if len(pairs) > 1:
-                return {key: claim for pair in pairs for key, claim in self._on_file(shard, [pair]).items()}
-            self.unreadable[pairs[0][0]] = error
+                return {key: claim for part in _parts(pairs) for key, claim in self._on_file(part).items()}
+            ((team_id, _),) = pairs
+            self.unreadable[team_id] = error
             return {}
 
     def index(self, team_id: str) -> StoredIndex:
@@ -401,8 +404,8 @@ class PostgresBatchTransaction:
             encoded = self._encoded(batch)
         if encoded:
             self._move_heads(batch, [write for writes in encoded.values() for write in writes])
-        for advance in sorted(batch.advances):
-            self._advance(advance)
+        if batch.advances:
+            self._advance(sorted(batch.advances))
         changed = [team for team, append in batch.appends.items() if append.index_changes]
         for shard, teams in _by_shard(self._shards, changed, lambda team: team):
             change_index(self._cursor, shard, [(team, batch.appends[team].index_changes) for team in teams])
@@ -440,21 +443,35 @@ class PostgresBatchTransaction:
             self._taken[write.team_id] = Head(account, write.account_id, write.chain_hash)
             self._versions[write.team_id] = write.version
 
-    def _advance(self, advance: PartitionAdvance) -> None:
+    def _advance(self, advances: Sequence[PartitionAdvance]) -> None:
+        """The partitions, in their order, went from their expected offsets to the next ones. Raises: Fenced."""
+        places = [_place(each.partition, self._shards.count) for each in advances]
+        assert len(set(places)) == len(places), f"a batch advances a partition once: {places}"
+        shards, clusters, topics, parts = zip(*places, strict=True)
         self._cursor.execute(
-            "UPDATE consumed SET next_offset = %s WHERE shard = %s AND cluster_id = %s AND topic_id = %s AND part = %s"
-            " AND next_offset = %s AND halted IS NULL",
+            "UPDATE consumed AS c SET next_offset = n.next_offset"
+            " FROM unnest(%b::integer[], %b::text[], %b::text[], %b::integer[], %b::bigint[], %b::bigint[])"
+            " AS n (shard, cluster_id, topic_id, part, expected, next_offset)"
+            " WHERE (c.shard, c.cluster_id, c.topic_id, c.part) = (n.shard, n.cluster_id, n.topic_id, n.part)"
+            " AND c.next_offset = n.expected AND c.halted IS NULL"
+            " RETURNING c.shard, c.cluster_id, c.topic_id, c.part",
             (
-                advance.next_offset,
-                *_place(advance.partition, self._shards.count),
-                advance.expected_offset,
+                list(shards),
+                list(clusters),
+                list(topics),
+                list(parts),
+                [each.expected_offset for each in advances],
+                [each.next_offset for each in advances],
             ),
+            binary=True,
         )
-        if self._cursor.rowcount != 1:
-            raise Fenced(
-                f"partition {advance.partition.topic}/{advance.partition.partition} is halted or no longer at offset"
-                f" {advance.expected_offset}"
-            )
+        moved = set(self._cursor.fetchall())
+        for place, advance in zip(places, advances, strict=True):
+            if place not in moved:
+                raise Fenced(
+                    f"partition {advance.partition.topic}/{advance.partition.partition} is halted or no longer at"
+                    f" offset {advance.expected_offset}"
+                )
 
     def _write_beside(self, batch: UsageBatch) -> None:
         """What has rows of its own: outcomes without an event, dead letters, holes."""
@@ -520,15 +537,12 @@ class PostgresBatchTransaction:
 
     def _append(self, encoded: dict[int, list[EncodedWrite]]) -> dict[int, tuple[int, int]]:
         """The events are in the log; returns the first and last position of each shard."""
-        positions: dict[int, tuple[int, int]] = {}
-        for shard, writes in encoded.items():
-            count = sum(len(write.rows) for write in writes)
-            first = draw_positions(self._cursor, shard, count)
-            positions[shard] = (first, first + count - 1)
-        if positions:
-            copy_events(self._cursor, [(positions[shard][0], writes) for shard, writes in encoded.items()])
-            notify(self._cursor, {shard: last for shard, (_, last) in positions.items()})
-        return positions
+        if not encoded:
+            return {}
+        counts = {shard: sum(len(write.rows) for write in writes) for shard, writes in encoded.items()}
+        first = draw_positions(self._cursor, counts)
+        copy_events(self._cursor, [(first[shard], writes) for shard, writes in encoded.items()])
+        return {shard: (first[shard], first[shard] + count - 1) for shard, count in counts.items()}
 
     def _count(self, batch: UsageBatch, positions: dict[int, tuple[int, int]]) -> None:
         """A row for each partition says which offsets this batch passed, to which outcomes and positions."""
@@ -621,14 +635,19 @@ def _insert(
     """The rows are in the table, by one statement however many they are; with ``again`` those that are there stay."""
     if not rows:
         return
+    cursor.execute(_insertion(table, columns, again), [list(column) for column in zip(*rows, strict=True)])
+
+
+@cache
+def _insertion(table: str, columns: str, again: bool) -> bytes:
     names, types = zip(*(column.split() for column in columns.split(",")), strict=True)
-    arrays = SQL(", ").join(SQL("%s::{}[]").format(SQL(each)) for each in types)
+    arrays = SQL(", ").join(SQL("%b::{}[]").format(SQL(each)) for each in types)
     statement = SQL("INSERT INTO {} ({}) SELECT * FROM unnest({})").format(
         Identifier(table), SQL(", ").join(map(Identifier, names)), arrays
     )
     if again:
         statement += SQL(" ON CONFLICT DO NOTHING")
-    cursor.execute(statement, [list(column) for column in zip(*rows, strict=True)])
+    return statement.as_bytes()
 
 
 def _place(partition: PartitionKey, shards: int) -> tuple[int, str, str, int]:
@@ -647,6 +666,13 @@ def _by_shard(shards: ShardMap, items: Iterable[T], team_of: Callable[[T], str])
     for item in items:
         grouped[shards.shard_of(team_of(item))].append(item)
     return [(shard, sorted(grouped[shard], key=team_of)) for shard in sorted(grouped)]
+
+
+def _parts(pairs: Collection[tuple[str, str]]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Two halves, so that the one that cannot be read is found in few questions."""
+    every = list(pairs)
+    middle = len(every) // 2
+    return every[:middle], every[middle:]
 
 
 def _header(name: str, value: bytes | None) -> list[str | None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import accumulate
 from struct import Struct
 from typing import NamedTuple
 from uuid import UUID
@@ -30,6 +31,16 @@ _SELECT_HEADS = (
     " WHERE shard = %s AND team_id = ANY(%s) ORDER BY team_id"
 )
 _SELECT_AND_LOCK_HEADS = f"{_SELECT_HEADS} FOR UPDATE"
+
+# One run of keys for each shard, so that each is a search of its own index range; all in one exchange.
+_SELECT_CLAIMS = (
+    "SELECT e.usage_key, e.originator_version, e.topic, e.state, e.originator_id"
+    " FROM unnest(%b::integer[], %b::integer[], %b::integer[]) AS asked (shard, first, last)"
+    " CROSS JOIN LATERAL ("
+    "  SELECT * FROM ledger_events AS own"
+    "  WHERE own.shard = asked.shard AND own.usage_key = ANY((%b::uuid[])[asked.first:asked.last])"
+    " ) AS e"
+)
 
 
 class Head(NamedTuple):
@@ -92,7 +103,7 @@ class StoredIndex:
     def usage(self, usage_key: str) -> UsageOnFile | None:
         """The event that holds the claim, if it is this team's: whoever asks may name a charge of any other."""
         own = account_id(self._team_id)
-        return load_claims(self._cursor, self._shard, [usage_key], own).get(usage_key)
+        return load_claims(self._cursor, {self._shard: [usage_key]}, own).get(usage_key)
 
     def entry(self, kind: IndexKind, key: str) -> bytes | None:
         """The entry of the key."""
@@ -147,13 +158,18 @@ psycopg.adapters.register_dumper(_Keys, _KeysDumper)
 
 
 def load_claims(
-    cursor: Cursor[TupleRow], shard: int, keys: Collection[str], account: UUID | None = None
+    cursor: Cursor[TupleRow], keys: Mapping[int, Sequence[str]], account: UUID | None = None
 ) -> dict[str, UsageOnFile]:
-    """The usage claims of one shard, or of one account in it, that are in the log already, by usage key."""
+    """The claims among these usage keys, by shard, that are in the log already, or those of one account; by usage key."""
+    ends = list(accumulate(map(len, keys.values())))
     cursor.execute(
-        "SELECT usage_key, originator_version, topic, state, originator_id FROM ledger_events"
-        " WHERE shard = %s AND usage_key = ANY(%s)",
-        (shard, _Keys(keys)),
+        _SELECT_CLAIMS,
+        (
+            list(keys),
+            [end - len(each) + 1 for end, each in zip(ends, keys.values(), strict=True)],
+            ends,
+            _Keys([key for each in keys.values() for key in each]),
+        ),
         binary=True,
     )
     found: dict[str, UsageOnFile] = {}
