@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from struct import Struct
 
 GENESIS = bytes(32)
 """The predecessor hash of a stream's first event."""
+
+_version_and_length = Struct(">QI").pack
+_length = Struct(">I").pack
 
 
 def event_hash(previous: bytes, originator: bytes, version: int, topic: str, state: bytes) -> bytes:
@@ -13,15 +17,12 @@ def event_hash(previous: bytes, originator: bytes, version: int, topic: str, sta
     its length (4 bytes, big-endian). ``state`` is the stored bytes, untouched, so anyone with SQL and SHA-256 can recompute it.
     """
     named = topic.encode()
-    return sha256(
-        b"%b%b%b%b%b%b%b"
-        % (
-            previous,
-            originator,
-            version.to_bytes(8, "big"),
-            len(named).to_bytes(4, "big"),
-            named,
-            len(state).to_bytes(4, "big"),
-            state,
-        )
-    ).digest()
+    parts = (
+        previous,
+        originator,
+        _version_and_length(version, len(named)),
+        named,
+        _length(len(state)),
+        state,
+    )
+    return sha256(b"".join(parts)).digest()

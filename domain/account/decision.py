@@ -28,7 +28,8 @@ class Decision:
     """Decides on ``account`` in place; whoever may be refused decides on a copy.
 
     ``at`` is the ``recorded_at`` of every event: the clock's instant, never before the account's last one.
-    ``index_changes`` are the entries that changed, in order.
+    ``index_changes`` are the entries that changed, in order. ``has_time_passed`` once all that was due up
+    to ``at`` is recorded.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Decision:
         self.index = index if isinstance(index, IndexOverlay) else IndexOverlay(index)
         self.events: list[AccountEvent] = []
         self.index_changes: list[IndexChange] = []
+        self.has_time_passed = False
 
     @property
     def account(self) -> TeamAccount:

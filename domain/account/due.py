@@ -23,12 +23,16 @@ def next_due_at(account: TeamAccount) -> datetime | None:
 
 def pass_time(decision: Decision) -> None:
     """All that was due up to the decision's instant is recorded, earliest first; nothing is due before it any more."""
+    # Lots that a decision issues outlive its instant, so once time has passed in it, only debt makes anything due again.
+    if decision.has_time_passed and not decision.account.debt_micros:
+        return
     while due := _first_due(decision.account, decision.at):
         instant, lot = due
         if _breakage_at(lot) == instant:
             _book_breakage(decision, lot, instant)
         else:
             repay_debt(decision, instant)
+    decision.has_time_passed = True
 
 
 def repay_debt(decision: Decision, effective_at: datetime) -> None:
