@@ -98,19 +98,19 @@ _Level2: TypeAlias = _Plain | list[_Level3] | dict[str, _Level3]
 
 
 class _Data(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    """The data as compiled code reads it. A null or a default that was sent makes the counts differ: a doubt."""
+    """The data as compiled code reads it. A null that was sent is not written again, so the counts differ: a doubt."""
 
     action: str
     status: UsageStatus
-    meters: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
-    dimensions: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    meters: dict[str, str] | None = None
+    dimensions: dict[str, str] | None = None
     member: str | None = None
     project: str | None = None
     work: str | None = None
     step: str | None = None
     hold: str | None = None
     corrects: str | None = None
-    context: dict[str, _Level2] | msgspec.UnsetType = msgspec.UNSET
+    context: dict[str, _Level2] | None = None
 
 
 class _Event(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
@@ -151,6 +151,8 @@ _write = msgspec.json.Encoder().encode
 
 # A number of 16 characters or with an exponent, where a number may begin. Inside a string it is only a needless doubt.
 _UNUSUAL_NUMBER = re.compile(rb"[:,\[][ \t\r\n]*+[-0-9][0-9.]*+(?:[eE]|(?<=[0-9.]{16}))")
+_BACKSLASH = ord("\\")
+_match_record_id = RECORD_ID.fullmatch
 _CONTEXT_BEGINS = b'"context":{'
 
 _DIGITS_AS_0 = bytes.maketrans(b"123456789", b"000000000")
@@ -173,7 +175,7 @@ _Text = TypeVar("_Text", str, str | None)
 def _read_fast(record: StreamRecord) -> UsageRecord | None:
     """The usage record, if every part of it is usual; None for any doubt."""
     value = record.value
-    if not value or len(value) > VALUE_BYTES_MAX or (b"\\" in value and _has_doubtful_escape(value)):
+    if not value or len(value) > VALUE_BYTES_MAX or (_BACKSLASH in value and _has_doubtful_escape(value)):
         return None
     headers = dict(record.headers)
     if len(headers) != len(record.headers):
@@ -219,7 +221,7 @@ def _read_binary(record: StreamRecord, value: bytes, headers: dict[str, bytes | 
     ):
         return None
     data = _read_data(value)
-    sent = data.context is not msgspec.UNSET
+    sent = data.context is not None
     again = _write(data)
     if again == value:
         # Nothing was lost, and every number is as short as it is written here. The context comes last; before it, no
@@ -257,7 +259,7 @@ def _read_structured(
     return _usual(
         record,
         event.data,
-        None if event.data.context is msgspec.UNSET else _with_short_numbers(_slice_event(value).data),
+        None if event.data.context is None else _with_short_numbers(_slice_event(value).data),
         _teams.get(subject) or _learn_text(_teams, subject, ID),
         _sources.get(source) or _learn_text(_sources, source, SOURCE),
         event.id,
@@ -301,14 +303,13 @@ def _usual(
     record_id: str,
     occurred_at: datetime,
 ) -> UsageRecord | None:
-    meters = {} if data.meters is msgspec.UNSET else data.meters
-    dimensions = {} if data.dimensions is msgspec.UNSET else data.dimensions
+    meters, dimensions = data.meters or {}, data.dimensions or {}
     action, corrects = data.action, data.corrects
     ids = (data.member, data.project, data.work, data.step, data.hold)
     if (
         team is None
         or source is None
-        or RECORD_ID.fullmatch(record_id) is None
+        or _match_record_id(record_id) is None
         or len(meters) > METERS_MAX
         or len(dimensions) > DIMENSIONS_MAX
         or (context is not None and len(context) > CONTEXT_BYTES_MAX)
