@@ -88,11 +88,13 @@ def key_matches_team(record: StreamRecord, usage: UsageRecord) -> bool:
     return record.key is None or record.key == usage.team_id.encode()
 
 
-# What is usual inside a context, four levels deep: compiled code judges depth and the size of numbers as it reads.
+# What is usual inside a context, six levels deep: compiled code judges depth and the size of numbers as it reads.
 _Integer: TypeAlias = Annotated[int, msgspec.Meta(ge=-NUMBER_MAX, le=NUMBER_MAX)]
 _Decimal: TypeAlias = Annotated[float, msgspec.Meta(ge=-float(NUMBER_MAX), le=float(NUMBER_MAX))]
 _Plain: TypeAlias = str | bool | _Integer | _Decimal | None
-_Level4: TypeAlias = _Plain | list[_Plain] | dict[str, _Plain]
+_Level6: TypeAlias = _Plain | list[_Plain] | dict[str, _Plain]
+_Level5: TypeAlias = _Plain | list[_Level6] | dict[str, _Level6]
+_Level4: TypeAlias = _Plain | list[_Level5] | dict[str, _Level5]
 _Level3: TypeAlias = _Plain | list[_Level4] | dict[str, _Level4]
 _Level2: TypeAlias = _Plain | list[_Level3] | dict[str, _Level3]
 
