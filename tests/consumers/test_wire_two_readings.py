@@ -239,6 +239,29 @@ def _agree(record: StreamRecord) -> None:
         assert len(answer.detail) < 400
 
 
+EDGES = {
+    "a context at the largest number": (binary(with_context(b'{"n":4611686018427387904}')), True),
+    "a context beyond the largest number": (binary(with_context(b'{"n":4611686018427387905}')), False),
+    "a context at the smallest number": (binary(with_context(b'{"n":-4611686018427387904}')), True),
+    "a context six levels deep": (binary(with_context(b'{"a":[[[[[1]]]]]}')), True),
+    "a context seven levels deep": (binary(with_context(b'{"a":[[[[[[1]]]]]]}')), True),
+    "a key twice within the context": (binary(with_context(b'{"a":{"b":1,"b":1}}')), False),
+    "a context's key within another string": (binary_data(dimensions={"note": '"context":{'}), True),
+    "midnight written as 24:00": (binary(time="2026-11-23T24:00:00Z"), False),
+    "the last microsecond of a day": (binary(time="2026-11-23T23:59:59.999999Z"), True),
+    "a leap second": (binary(time="2026-11-23T23:59:60Z"), False),
+}
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_both_readings_agree_on_what_lies_at_an_edge(edge: str) -> None:
+    record, is_read = EDGES[edge]
+
+    _agree(record)
+
+    assert isinstance(read_usage(record), UsageRecord) is is_read
+
+
 @settings(max_examples=500 * LOOKS, deadline=None)
 @given(written_records())
 def test_both_readings_agree_on_written_records(record: StreamRecord) -> None:
