@@ -32,7 +32,9 @@ HEAD_TOPIC = f"TeamAccount.{STATE_SCHEMA}"
 
 E = TypeVar("E")
 
-encode_json = msgspec.json.Encoder().encode
+_encoder = msgspec.json.Encoder()
+encode_json = _encoder.encode
+encode_json_into = _encoder.encode_into
 _decode_account = msgspec.json.Decoder(TeamAccount).decode
 
 
