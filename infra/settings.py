@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     clock_offset_max_milliseconds: Positive = 1_000
 
     # One batch of the usage consumer ends at whichever bound comes first.
-    batch_records_max: Positive = 2_000
+    batch_records_max: Positive = 4_000
     batch_bytes_max: Positive = 8 * 1024 * 1024
     batch_wait_milliseconds: Positive = 20
 

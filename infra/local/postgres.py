@@ -40,6 +40,8 @@ CONFIGURATION = {
     "shared_buffers": "256MB",
     "max_wal_size": "4GB",
     "max_connections": "100",
+    # A batch writes megabytes of log: what is flushed while it is still written need not be waited for at its commit.
+    "wal_writer_delay": "10ms",
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",

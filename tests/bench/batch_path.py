@@ -32,8 +32,8 @@ from infra.postgres.migrations import migrate
 from tests.bench.contestants import BatchPath, Contestant, LibraryDefault, Measured, RawCopy
 from tests.conftest import fresh_database
 
-BATCHES = (1_000, 2_000)
-HEADLINE = 2_000
+BATCHES = (2_000, 4_000)
+HEADLINE = 4_000
 """The batch of the ratios: a worker's own setting."""
 SHARDS = 8
 CHECKED_RECORDS = 400
