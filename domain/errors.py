@@ -126,6 +126,222 @@ class TooManyLots(Refused):
     code = "too_many_lots"
 
 
+class AccountSuspended(Refused):
+    """The account is suspended: it takes no new request to spend."""
+
+    code = "account_suspended"
+
+
+class AccountNotSuspended(Refused):
+    """Only a suspended account can be resumed."""
+
+    code = "account_not_suspended"
+
+
+class UnknownHold(Unknown):
+    """The team has no such hold."""
+
+    code = "unknown_hold"
+
+
+class HoldNotOpen(Refused):
+    """The hold has ended; it resolves once."""
+
+    code = "hold_not_open"
+
+
+class HoldTermsRefused(Refused):
+    """A hold lasts at most 24 hours from its making or an extension, seven days in all."""
+
+    code = "hold_terms_refused"
+
+
+class TooManyHolds(Refused):
+    """The team already has as many open holds as the small state allows."""
+
+    code = "too_many_holds"
+
+
+class CaptureExceedsHold(Refused):
+    """More was to be captured than the hold has left, and the action's policy rejects that."""
+
+    code = "capture_exceeds_hold"
+
+
+class InsufficientCredits(Refused):
+    """What is available does not cover the request."""
+
+    code = "insufficient_credits"
+
+
+class LimitExceeded(Refused):
+    """A hard limit has no room for the request; the detail names its window, what is used, held, asked for and the cap."""
+
+    code = "limit_exceeded"
+
+
+class UnknownLimit(Unknown):
+    """The team has no such limit."""
+
+    code = "unknown_limit"
+
+
+class LimitTermsRefused(Refused):
+    """A limit keeps its scope and window; its thresholds are percentages from 1 to 1 000 in rising order."""
+
+    code = "limit_terms_refused"
+
+
+class TooManyLimits(Refused):
+    """The team already has as many limits as the small state allows."""
+
+    code = "too_many_limits"
+
+
+class UnknownPlan(Unknown):
+    """No version of the plan is published."""
+
+    code = "unknown_plan"
+
+
+class PlanRefused(Refused):
+    """A plan failed its check when published; each finding names the place and what would be right."""
+
+    code = "plan_refused"
+
+
+class PlanChangeRefused(Refused):
+    """A downgrade takes effect at the turn; the plan that the team has already is no change."""
+
+    code = "plan_change_refused"
+
+
+class ZoneChangeRefused(Refused):
+    """The zone is the team's already, or a change is scheduled for the same turn."""
+
+    code = "zone_change_refused"
+
+
+class UnknownLot(Unknown):
+    """The team has no such open lot."""
+
+    code = "unknown_lot"
+
+
+class NothingToVoid(Refused):
+    """Only what was granted can be voided, once."""
+
+    code = "nothing_to_void"
+
+
+class AdjustmentRefused(Refused):
+    """A manual adjustment lowers at most what unscoped lots have available, and above the cap needs a second person."""
+
+    code = "adjustment_refused"
+
+
+class UnknownAdjustment(Unknown):
+    """The team has no such proposed adjustment."""
+
+    code = "unknown_adjustment"
+
+
+class SecondPersonNeeded(Refused):
+    """Whoever proposed an adjustment may not approve it."""
+
+    code = "second_person_needed"
+
+
+class UnknownPayment(Unknown):
+    """The team has no top-up under this payment reference."""
+
+    code = "unknown_payment"
+
+
+class PaymentNotSettled(Refused):
+    """No credit came from the payment, so it cannot be taken back."""
+
+    code = "payment_not_settled"
+
+
+class PaymentRefused(Refused):
+    """The payment is on file in a state that does not allow this step, or with other terms."""
+
+    code = "payment_refused"
+
+
+class ChargebackRefused(Refused):
+    """A chargeback is opened once for a payment, and won or lost once while it is open."""
+
+    code = "chargeback_refused"
+
+
+class AutoTopUpRefused(Refused):
+    """Automatic top-up needs an amount, a threshold, a price and a money cap that holds at least one request."""
+
+    code = "auto_top_up_refused"
+
+
+class UnknownDispute(Unknown):
+    """The team has no such dispute."""
+
+    code = "unknown_dispute"
+
+
+class DisputeRefused(Refused):
+    """A charge is in one open dispute at a time, and a dispute is decided once."""
+
+    code = "dispute_refused"
+
+
+class TooManyDisputes(Refused):
+    """The team already has as many open disputes as the small state allows."""
+
+    code = "too_many_disputes"
+
+
+class QuoteExpired(Refused):
+    """The quote is past its expiry; the detail gives today's price."""
+
+    code = "quote_expired"
+
+
+class QuoteUsed(Refused):
+    """A hold has named the quote already."""
+
+    code = "quote_used"
+
+
+class QuoteIsWithdrawn(Refused):
+    """The quote was withdrawn."""
+
+    code = "quote_withdrawn"
+
+
+class QuoteNotOurs(Malformed):
+    """The token is no quote of this ledger for this team."""
+
+    code = "quote_not_ours"
+
+
+class UnknownMember(Unknown):
+    """The team has no such member."""
+
+    code = "unknown_member"
+
+
+class MemberRefused(Refused):
+    """A member joins once, and a team is never without an owner."""
+
+    code = "member_refused"
+
+
+class CardNumberRefused(Malformed):
+    """A payment method is a provider's token; a card's number is never accepted."""
+
+    code = "card_number_refused"
+
+
 class IdempotencyKeyReused(Conflict):
     """The key was used before with another body."""
 

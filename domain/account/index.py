@@ -7,15 +7,41 @@ changed them, and a fold of the events gives the same entries again.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-from domain.account.events import CreditsCharged, UsageWaived
+from domain.account.events import (
+    CHARGES,
+    Charge,
+    CostBasis,
+    CreditsCharged,
+    HoldCaptured,
+    LotLine,
+    QuotePin,
+    UsageWaived,
+)
 
-IndexKind = Literal["lot", "refund", "repayment", "counter"]
+IndexKind = Literal[
+    "lot",
+    "refund",
+    "repayment",
+    "counter",
+    "window",
+    "hold",
+    "top_up",
+    "breakage",
+    "line",
+    "quote",
+    "dispute",
+    "zone",
+    "card",
+]
 """lot: terms of a closed lot. refund: what was refunded of a charge. repayment: what of a debt repayment may come back.
-counter: a tier counter of a period older than the two kept in the state."""
+counter, window: a tier counter, a limit's window, older than the two kept in the state. hold: a hold that has ended.
+top_up: a payment reference. breakage: what expired, by origin and lot. line: an origin whose line was voided or lost.
+quote: a quote that was used or withdrawn. dispute: a dispute that was decided. zone, card: those of long ago."""
 
 
 class IndexChange(NamedTuple):
@@ -39,11 +65,54 @@ class Repayment(msgspec.Struct, frozen=True):
     left_micros: int
 
 
+class EndedHold(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A hold that has ended: how, when, and what it had set aside then that late usage has not yet drawn."""
+
+    how: Literal["captured", "released", "expired"]
+    made_at: datetime
+    ended_at: datetime
+    lines: list[LotLine] = []
+    quote: QuotePin | None = None
+    is_quote_charged: bool = False
+
+
+class TopUp(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A payment reference: what became of it, and the lot that it bought."""
+
+    status: Literal["requested", "settled", "failed"]
+    version: int
+    amount_micros: int
+    cost_basis: CostBasis | None = None
+    lot_id: str | None = None
+    chargeback: Literal["open", "won", "lost"] | None = None
+
+
+class Window(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A past window of a limit."""
+
+    end: datetime | None
+    used_micros: int
+    reached: list[int] = []
+
+
+class UsedQuote(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A quote that no other hold may name: the hold that did, None when it was withdrawn."""
+
+    hold_id: str | None = None
+
+
+class DecidedDispute(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A dispute that is no longer open."""
+
+    how: Literal["upheld", "rejected"]
+    charge_ids: list[str]
+
+
 class UsageOnFile(msgspec.Struct, frozen=True, gc=False):
     """The event that holds a usage claim, and its version in the team's stream."""
 
     version: int
-    event: CreditsCharged | UsageWaived
+    event: CreditsCharged | UsageWaived | HoldCaptured
 
 
 class AccountIndex(Protocol):
@@ -55,8 +124,12 @@ class AccountIndex(Protocol):
     def entry(self, kind: IndexKind, key: str) -> bytes | None:
         """The entry of that kind and key, None when there is none."""
 
-    def latest(self, kind: IndexKind) -> Iterator[tuple[str, bytes]]:
-        """The entries of a kind with their keys, greatest key first."""
+    def latest(self, kind: IndexKind, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+        """The entries of a kind whose keys begin so, with their keys, greatest key first."""
+        ...
+
+    def charges_since(self, recorded_since: datetime) -> Iterator[Charge]:
+        """Every charge of the account recorded at that instant or later, in no particular order."""
         ...
 
 
@@ -71,8 +144,12 @@ class EmptyIndex:
         """None: nothing has closed."""
         return None
 
-    def latest(self, kind: IndexKind) -> Iterator[tuple[str, bytes]]:
+    def latest(self, kind: IndexKind, prefix: str = "") -> Iterator[tuple[str, bytes]]:
         """No entries."""
+        return iter(())
+
+    def charges_since(self, recorded_since: datetime) -> Iterator[Charge]:
+        """None: nothing was used."""
         return iter(())
 
 
@@ -97,17 +174,24 @@ class IndexOverlay:
         changed = self.entries.get(kind, {})
         return changed[key] if key in changed else self._base.entry(kind, key)
 
-    def latest(self, kind: IndexKind) -> Iterator[tuple[str, bytes]]:
+    def latest(self, kind: IndexKind, prefix: str = "") -> Iterator[tuple[str, bytes]]:
         """Entries of both layers, greatest key first, without those deleted here."""
         changed = self.entries.get(kind, {})
-        pending = sorted(changed, reverse=True)
-        for key, entry in self._base.latest(kind):
+        pending = sorted((key for key in changed if key.startswith(prefix)), reverse=True)
+        for key, entry in self._base.latest(kind, prefix):
             while pending and pending[0] > key:
                 yield from self._present(changed, pending.pop(0))
             if key not in changed:
                 yield key, entry
         for key in pending:
             yield from self._present(changed, key)
+
+    def charges_since(self, recorded_since: datetime) -> Iterator[Charge]:
+        """Those decided here and those beneath."""
+        for on_file in self.usages.values():
+            if isinstance(on_file.event, CHARGES) and on_file.event.recorded_at >= recorded_since:
+                yield on_file.event
+        yield from self._base.charges_since(recorded_since)
 
     @staticmethod
     def _present(changed: dict[str, bytes | None], key: str) -> Iterator[tuple[str, bytes]]:

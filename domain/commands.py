@@ -1,0 +1,294 @@
+"""What callers may ask of a team's account, each as one struct; its encoding is the body that an idempotency key binds."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from domain.account.events import CostBasis, LimitTerms, LimitWindow, LotSource
+
+DEFAULT_PRIORITY = 20
+HOLD_SECONDS = 3_600
+"""How long a hold lasts when the request does not say."""
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """One request to change one team's account; its encoding is the body that an idempotency key binds."""
+
+    team_id: str
+    reason: str | None = None
+
+
+# --- the account ---
+
+
+class OpenAccount(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Open the team's account."""
+
+    zone: str = "UTC"
+    anchor_day: int = 1
+    card_id: str = "standard"
+
+
+class SuspendAccount(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Take no new request to spend."""
+
+
+class ResumeAccount(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Take requests to spend again."""
+
+
+class CloseAccount(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Close the team's account."""
+
+
+class AssignPlan(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Give the team the newest version of a plan, now or at the turn of its period."""
+
+    plan_id: str
+    takes_effect: Literal["now", "turn"] = "now"
+
+
+class ScheduleZoneChange(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Move periods and windows to another zone from the next turn on."""
+
+    zone: str
+
+
+# --- credits that come and go ---
+
+
+class GrantCredits(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Give credits as a new lot."""
+
+    amount_micros: int
+    source: LotSource = "promotional"
+    effective_at: datetime | None = None
+    expires_at: datetime | None = None
+    priority: int = DEFAULT_PRIORITY
+    action: str | None = None
+    project: str | None = None
+
+
+class VoidGrant(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Take back what is left of a grant and its successors."""
+
+    lot_id: str
+
+
+class TopUpCredits(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Sell credits as a new lot, under a payment reference that buys once: its payment is settled."""
+
+    amount_micros: int
+    payment_reference: str
+    cost_basis: CostBasis
+    effective_at: datetime | None = None
+    expires_at: datetime | None = None
+    priority: int = DEFAULT_PRIORITY
+    action: str | None = None
+    project: str | None = None
+
+
+class RequestTopUp(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Note that a top-up was asked for; its payment is not settled yet."""
+
+    amount_micros: int
+    payment_reference: str
+    cost_basis: CostBasis
+
+
+class FailTopUp(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Note that the payment of a top-up, automatic or not, failed."""
+
+    payment_reference: str
+    failure: str
+
+
+class ConfigureAutoTopUp(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Set automatic top-up, or switch it off."""
+
+    enabled: bool
+    threshold_micros: int = 0
+    amount_micros: int = 0
+    cost_basis: CostBasis | None = None
+    money_cap_minor: int = 0
+    window: LimitWindow = "month"
+    failures_max: int = 3
+
+
+class OpenChargeback(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Withhold what is left of a top-up that a bank takes back for now."""
+
+    payment_reference: str
+
+
+class WinChargeback(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Reinstate what an open chargeback withheld."""
+
+    payment_reference: str
+
+
+class LoseChargeback(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Void what an open chargeback withheld; what had been drawn becomes debt."""
+
+    payment_reference: str
+
+
+class AdjustBalance(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Raise or lower the balance by hand. Above the cap the adjustment is proposed, and another person approves it."""
+
+    direction: Literal["raise", "lower"]
+    amount_micros: int
+
+
+class ApproveAdjustment(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Approve an adjustment that somebody else proposed; it happens at once."""
+
+    adjustment_id: str
+
+
+# --- charges ---
+
+
+class RefundCharge(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Give a charge back, all that is left of it or an amount."""
+
+    charge_id: str
+    amount_micros: int | None = None
+
+
+class OpenChargeDispute(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Contest charges, with evidence."""
+
+    charge_ids: list[str]
+    evidence: str
+
+
+class UpholdChargeDispute(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Decide for the customer: what is left of each charge is refunded."""
+
+    dispute_id: str
+
+
+class RejectChargeDispute(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Decide that the charges stand."""
+
+    dispute_id: str
+
+
+# --- holds and limits ---
+
+
+class PlaceHold(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Set credits aside for work that is about to run: an amount, or the total of a quote, whose action then counts."""
+
+    action: str
+    amount_micros: int | None = None
+    quote: str | None = None
+    lasts_seconds: int = HOLD_SECONDS
+    member: str | None = None
+    project: str | None = None
+    work: str | None = None
+    step: str | None = None
+
+
+class ExtendHold(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Let a hold last so long from now, unless it lasts longer already."""
+
+    hold_id: str
+    lasts_seconds: int = HOLD_SECONDS
+
+
+class CaptureHold(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Turn part or all of a hold into a charge for work done at ``occurred_at`` (None: now)."""
+
+    hold_id: str
+    amount_micros: int
+    occurred_at: datetime | None = None
+
+
+class ReleaseHold(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """End a hold; what it still sets aside is available again."""
+
+    hold_id: str
+
+
+class WithdrawQuote(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Let no hold name the quote any more."""
+
+    quote_id: str
+
+
+class SetLimit(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Set a limit, or change the cap, the kind or the thresholds of one that is there."""
+
+    limit: LimitTerms
+
+
+class RemoveLimit(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Take a limit away."""
+
+    limit_id: str
+
+
+# --- the team ---
+
+MemberRole = Literal["owner", "admin", "member", "viewer"]
+
+
+class AddMember(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """A member joins the team in a role."""
+
+    member: str
+    role: MemberRole
+
+
+class ChangeMemberRole(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """A member has another role."""
+
+    member: str
+    role: MemberRole
+
+
+class RemoveMember(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """A member leaves the team."""
+
+    member: str
+
+
+class BillingDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whom invoices are made out to."""
+
+    name: str
+    address_lines: list[str]
+    country: str
+    email: str | None = None
+    tax_id: str | None = None
+
+
+class SetBillingDetails(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Set whom invoices are made out to."""
+
+    details: BillingDetails
+
+
+class PaymentMethod(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the team pays, as the payment provider tells it: its token, and what a person recognises the card by."""
+
+    token: str
+    brand: str
+    last_four: str
+    expires_month: int
+    expires_year: int
+
+
+class SetPaymentMethod(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Set how the team pays. A card number is refused wherever it stands."""
+
+    method: PaymentMethod
+
+
+class RemovePaymentMethod(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Forget how the team pays."""
