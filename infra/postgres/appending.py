@@ -19,12 +19,13 @@ from psycopg import Cursor
 from psycopg.rows import TupleRow
 
 from consumers.batches import ContextRow
+from domain.account.claims import claim_of
 from domain.account.due import next_due_at
 from domain.account.events import AccountEvent
 from domain.account.index import IndexChange
 from domain.account.state import STATE_SCHEMA, TeamAccount
 from domain.chain import event_hash
-from infra.postgres.mapper import claim_of, encode_json, encode_json_into, topic_of
+from infra.postgres.mapper import encode_json, encode_json_into, topic_of
 
 _COPY_EVENTS = (
     "COPY ledger_events (position, shard, originator_id, originator_version, topic, state, usage_key, previous_hash, hash)"

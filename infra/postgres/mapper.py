@@ -16,17 +16,12 @@ from domain.account.events import (
     ACCOUNT_EVENTS,
     AccountEvent,
     AccountOpened,
-    CreditsCharged,
-    CreditsExpired,
     RecordedEvent,
-    UsageWaived,
 )
 from domain.account.state import STATE_SCHEMA, TeamAccount
 from domain.catalogue import CATALOGUE_EVENTS, CatalogueEvent
 from domain.errors import UnknownEventShape
 
-# Named once: the type written with | is made anew each time it is met.
-_USED = (CreditsCharged, UsageWaived)
 HEAD_TOPIC = f"TeamAccount.{STATE_SCHEMA}"
 """The topic of a head read as a snapshot; no event has it."""
 
@@ -39,10 +34,17 @@ _decode_account = msgspec.json.Decoder(TeamAccount).decode
 
 
 class Shapes(Generic[E]):
-    """The event classes that a log may hold, by topic. A topic outside is refused; it never names code to import."""
+    """The event classes that a log may hold, by topic. A topic outside is refused; it never names code to import.
+
+    Bytes of an earlier topic read as the class of today: what they did not say has its default.
+    """
 
     def __init__(self, classes: Iterable[type[E]]) -> None:
-        self._decoders = {topic_of(each): msgspec.json.Decoder(each) for each in classes}
+        self._decoders: dict[str, msgspec.json.Decoder[E]] = {}
+        for each in classes:
+            for topic in (topic_of(each), *old_topics_of(each)):
+                assert topic not in self._decoders, f"two classes claim the topic {topic}"
+                self._decoders[topic] = msgspec.json.Decoder(each)
 
     def decode(self, topic: str, state: bytes) -> E:
         """The event that the stored bytes are.
@@ -78,17 +80,14 @@ def topic_of(event_class: type[object]) -> str:
     return str(topic)
 
 
+def old_topics_of(event_class: type[object]) -> tuple[str, ...]:
+    """The earlier topics that read as the class."""
+    old: tuple[str, ...] = getattr(event_class, "OLD_TOPICS", ())
+    return old
+
+
 ACCOUNT_SHAPES = Shapes[AccountEvent](ACCOUNT_EVENTS)
 CATALOGUE_SHAPES = Shapes[CatalogueEvent](CATALOGUE_EVENTS)
-
-
-def claim_of(event: AccountEvent) -> str | None:
-    """The identity that the event claims for ever, as 32 hex digits: its usage, or its due fact."""
-    if isinstance(event, _USED):
-        return event.charge_id
-    if isinstance(event, CreditsExpired):
-        return event.due_id
-    return None
 
 
 class AccountEventOnFile(RecordedEvent, frozen=True):

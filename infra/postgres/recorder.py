@@ -38,6 +38,7 @@ from psycopg.sql import SQL, Composed, Identifier
 from typing_extensions import override
 
 from domain.account.applying import fold
+from domain.account.claims import claim_of
 from domain.account.decision import account_id
 from domain.account.events import AccountEvent, AccountOpened
 from domain.account.state import STATE_SCHEMA
@@ -45,7 +46,7 @@ from domain.chain import GENESIS
 from domain.shards import shard_of
 from infra.postgres.appending import AccountWrite, HeadMoved, NewEvent, append, channel_of
 from infra.postgres.heads import Head, load_heads
-from infra.postgres.mapper import ACCOUNT_SHAPES, HEAD_TOPIC, claim_of
+from infra.postgres.mapper import ACCOUNT_SHAPES, HEAD_TOPIC
 from infra.postgres.shards import LedgerDatastore
 
 POLL_SECONDS = 1.0
