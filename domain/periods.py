@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from calendar import monthrange
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
-from zoneinfo import ZoneInfo
 
 from domain.errors import Malformed
 from domain.times import instant_text
+from domain.zones import check_instant, first_instant, zone_named
 
 ANCHOR_DAY_MIN, ANCHOR_DAY_MAX = 1, 31
 # The period found last for a zone and day, which nearly every later usage lies in; as many as there are zones and days.
 _latest: dict[tuple[str, int], tuple[datetime, datetime]] = {}
-_FIRST, _END = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
 def period_bounds(at: datetime, zone: str, anchor_day: int) -> tuple[datetime, datetime]:
@@ -27,7 +26,7 @@ def period_bounds(at: datetime, zone: str, anchor_day: int) -> tuple[datetime, d
     if latest is not None and at.tzinfo is not None and latest[0] <= at < latest[1]:
         return latest
     _check(at, anchor_day)
-    local = at.astimezone(_zone(zone))
+    local = at.astimezone(zone_named(zone))
     month = local.year * 12 + local.month - 1
     # Clocks turned back over midnight may show last month's date again after the period has turned: look both ways.
     while (start := _start(month, zone, anchor_day)) > at:
@@ -46,30 +45,14 @@ def period_text(start: datetime) -> str:
 
 def check_zone(zone: str) -> str:
     """The zone, known to this machine's time zone data by exactly this name. Raises: Malformed."""
-    _zone(zone)
+    zone_named(zone)
     return zone
 
 
 def _check(at: datetime, anchor_day: int) -> None:
-    if at.tzinfo is None:
-        raise Malformed(f"the time {at.isoformat()} has no offset: give an aware time", field="at")
-    if not _FIRST <= at < _END:
-        raise Malformed(
-            f"the time {at.isoformat()} has no period: give one of the years 1900 to 8999", field="at"
-        )
+    check_instant(at)
     if not ANCHOR_DAY_MIN <= anchor_day <= ANCHOR_DAY_MAX:
         raise Malformed(f"anchor day {anchor_day} is not a day of a month: give 1 to 31", field="anchor_day")
-
-
-@lru_cache(maxsize=1024)
-def _zone(zone: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(zone)
-    except (KeyError, ValueError, OSError):
-        # ZoneInfo fails in its own way for an unknown name, an odd path, a folder of zones.
-        raise Malformed(
-            f"zone {zone[:60]!r} is not known: give an IANA name such as 'Europe/Berlin'", field="zone"
-        ) from None
 
 
 @lru_cache(maxsize=16_384)
@@ -77,25 +60,4 @@ def _start(month: int, zone: str, anchor_day: int) -> datetime:
     """UTC start of the period of a month, counted from year 0."""
     year, month_index = divmod(month, 12)
     day = min(anchor_day, monthrange(year, month_index + 1)[1])
-    return _first_instant(datetime(year, month_index + 1, day, tzinfo=_zone(zone)), _zone(zone))
-
-
-def _first_instant(wall: datetime, zone: ZoneInfo) -> datetime:
-    """The first instant, in UTC, at which clocks in the zone show the wall time ``wall`` or a later one."""
-    instant = wall.astimezone(UTC)
-    if _shown(instant, zone) == wall.replace(tzinfo=None):
-        return instant
-    # In a gap fold=0 lands behind the jump and fold=1 before it: the jump itself is the first second that shows enough.
-    before = wall.replace(fold=1).astimezone(UTC)
-    low, high = 0, int((instant - before).total_seconds())
-    while low < high:
-        middle = (low + high) // 2
-        if _shown(before + timedelta(seconds=middle), zone) >= wall.replace(tzinfo=None):
-            high = middle
-        else:
-            low = middle + 1
-    return before + timedelta(seconds=low)
-
-
-def _shown(instant: datetime, zone: ZoneInfo) -> datetime:
-    return instant.astimezone(zone).replace(tzinfo=None)
+    return first_instant(datetime(year, month_index + 1, day), zone_named(zone))  # noqa: DTZ001 - a wall time

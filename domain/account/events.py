@@ -13,12 +13,15 @@ from typing import ClassVar, Literal
 import msgspec
 
 from domain.actors import Actor
+from domain.terms import CapturePolicy as CapturePolicy  # noqa: PLC0414 - told on: an event's parts come from here
+from domain.terms import CardPin as CardPin  # noqa: PLC0414 - told on: an event's parts come from here
+from domain.terms import LimitTerms as LimitTerms  # noqa: PLC0414 - told on: an event's parts come from here
+from domain.terms import LimitWindow as LimitWindow  # noqa: PLC0414 - told on: an event's parts come from here
+from domain.terms import PlanTerms as PlanTerms  # noqa: PLC0414 - told on: an event's parts come from here
 from domain.usage import Origin, UsageStatus
 
 LotSource = Literal["included", "promotional", "purchased", "raised"]
 RefundTarget = Literal["lot", "debt", "repayment", "voided"]
-LimitWindow = Literal["hour", "day", "week", "month", "period", "lifetime"]
-CapturePolicy = Literal["reject", "if_available", "overdraft"]
 
 
 class CostBasis(msgspec.Struct, frozen=True, gc=False):
@@ -91,6 +94,13 @@ class HoldLine(msgspec.Struct, frozen=True, array_like=True, gc=False):
     amount_micros: int
 
 
+class HoldLeft(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What an ended hold may still give to late usage, and whether the total of its quote was charged."""
+
+    lines: list[LotLine]
+    is_quote_charged: bool = False
+
+
 class RolledLine(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Micro-credits that moved from an expiring lot to its successor; those of a hold stay in that hold ("" for none)."""
 
@@ -108,50 +118,6 @@ class WindowMove(msgspec.Struct, frozen=True, array_like=True, gc=False):
     end: datetime | None
     used_after_micros: int
     reached: list[int] = []
-
-
-class CardPin(msgspec.Struct, frozen=True, gc=False):
-    """The rate card that priced a charge: id, version, and the digest of its published bytes."""
-
-    card_id: str
-    version: int
-    digest: str
-
-
-class LimitTerms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A cap on spending: what it counts (None: any), over which window, and whether it refuses requests (hard).
-
-    ``thresholds`` are percentages of the cap that alert once in a window.
-    """
-
-    limit_id: str
-    window: LimitWindow
-    cap_micros: int
-    hard: bool = True
-    member: str | None = None
-    project: str | None = None
-    action: str | None = None
-    thresholds: list[int] = []
-
-
-class PlanTerms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A published plan as an account keeps it: what a period brings, what may roll over, and what comes with it.
-
-    ``captures`` say, by action, how a capture by request above its hold is met; "if_available" for actions not named.
-    ``overdraft_cap_micros`` is the debt that captures may leave at most. ``price_minor`` is for one period.
-    """
-
-    plan_id: str
-    version: int
-    digest: str
-    card_id: str
-    allowance_micros: int
-    rollover_cap_micros: int = 0
-    overdraft_cap_micros: int = 0
-    captures: dict[str, CapturePolicy] = {}
-    limits: list[LimitTerms] = []
-    price_minor: int = 0
-    currency: str = "EUR"
 
 
 class QuotePin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -263,7 +229,7 @@ class CreditsCharged(MovingEvent, frozen=True, kw_only=True, omit_defaults=True)
     counters: list[CounterMove] = []
     hold_id: str | None = None
     hold_lines: list[LotLine] = []
-    hold_left: list[LotLine] | None = None
+    hold_left: HoldLeft | None = None
     quote_id: str | None = None
     windows: list[WindowMove] = []
     limits_passed: list[str] = []
@@ -546,11 +512,12 @@ class LimitSet(AccountEvent, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class LimitRemoved(AccountEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """The limit holds no more."""
+    """The limit holds no more from ``effective_at``."""
 
     TOPIC: ClassVar[str] = "LimitRemoved.1"
 
     limit_id: str
+    effective_at: datetime
 
 
 class LimitThresholdReached(AccountEvent, frozen=True, kw_only=True, omit_defaults=True):
