@@ -336,6 +336,12 @@ class MemberRefused(Refused):
     code = "member_refused"
 
 
+class UnknownPaymentMethod(Unknown):
+    """The team has no payment method."""
+
+    code = "unknown_payment_method"
+
+
 class CardNumberRefused(Malformed):
     """A payment method is a provider's token; a card's number is never accepted."""
 

@@ -1,0 +1,99 @@
+"""How each event changes the team: applying never refuses, it asserts what deciding promised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from domain.team.events import (
+    AdjustmentApproved,
+    AdjustmentProposed,
+    BillingDetailsChanged,
+    MemberJoined,
+    MemberLeft,
+    MemberRoleChanged,
+    PaymentMethodRemoved,
+    PaymentMethodSet,
+    TeamEvent,
+)
+from domain.team.state import Member, ProposedAdjustment, Team
+
+
+def apply(team: Team, event: TeamEvent) -> None:
+    """The team is as the event says, one version on."""
+    assert event.team_id == team.team_id, (
+        f"an event of team {event.team_id!r} in the stream of {team.team_id!r}"
+    )
+    before = team.recorded_at
+    assert before is None or event.recorded_at >= before, "recorded_at never decreases within a team"
+    team.version += 1
+    team.recorded_at = event.recorded_at
+    _APPLY[type(event)](team, event)
+
+
+def fold(team: Team, events: Iterable[TeamEvent]) -> Team:
+    """The same team after the events."""
+    for event in events:
+        apply(team, event)
+    return team
+
+
+def _joined(team: Team, event: MemberJoined) -> None:
+    assert event.member not in team.members, f"{event.member} is a member already"
+    team.members[event.member] = Member(event.role, event.recorded_at)
+
+
+def _role_changed(team: Team, event: MemberRoleChanged) -> None:
+    assert team.members[event.member].role == event.role_before, "the role before is not what the event says"
+    team.members[event.member] = Member(event.role, event.recorded_at)
+
+
+def _left(team: Team, event: MemberLeft) -> None:
+    left = team.members.pop(event.member)
+    assert left.role == event.role, "the role is not what the event says"
+
+
+def _billing_details(team: Team, event: BillingDetailsChanged) -> None:
+    team.billing_details = event.details
+
+
+def _payment_method_set(team: Team, event: PaymentMethodSet) -> None:
+    team.payment_method = event.method
+
+
+def _payment_method_removed(team: Team, event: PaymentMethodRemoved) -> None:
+    assert team.payment_method is not None, "there is no payment method to remove"
+    team.payment_method = None
+
+
+def _proposed(team: Team, event: AdjustmentProposed) -> None:
+    assert event.adjustment_id not in team.adjustments, f"{event.adjustment_id} is proposed already"
+    team.adjustments[event.adjustment_id] = ProposedAdjustment(
+        adjustment_id=event.adjustment_id,
+        direction=event.direction,
+        amount_micros=event.amount_micros,
+        proposed_by=event.actor,
+        proposed_at=event.recorded_at,
+        reason=event.reason,
+    )
+
+
+def _approved(team: Team, event: AdjustmentApproved) -> None:
+    proposed = team.adjustments.pop(event.adjustment_id)
+    said = (event.direction, event.amount_micros, event.proposed_by)
+    assert (proposed.direction, proposed.amount_micros, proposed.proposed_by) == said, (
+        "what was approved is not what was proposed"
+    )
+    assert proposed.proposed_by.id != event.actor.id, "whoever proposed it approved it"
+
+
+_APPLY: dict[type[TeamEvent], Callable[[Team, Any], None]] = {
+    MemberJoined: _joined,
+    MemberRoleChanged: _role_changed,
+    MemberLeft: _left,
+    BillingDetailsChanged: _billing_details,
+    PaymentMethodSet: _payment_method_set,
+    PaymentMethodRemoved: _payment_method_removed,
+    AdjustmentProposed: _proposed,
+    AdjustmentApproved: _approved,
+}

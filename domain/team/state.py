@@ -1,0 +1,64 @@
+"""What a team's people and paperwork are now: members, whom to invoice, how it pays, adjustments that wait."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+import msgspec
+
+from domain.actors import Actor
+from domain.commands import BillingDetails, MemberRole, PaymentMethod
+from domain.team.events import AdjustmentDirection
+
+TEAM_SCHEMA = 1
+"""Counts up when the state of the same events would be stored otherwise; heads of another schema are folded again."""
+
+TEAM_NAMESPACE = uuid5(NAMESPACE_URL, "urn:coffer:team")
+
+
+def team_stream_id(team_id: str) -> UUID:
+    """The id of a team's stream: ``uuid5(TEAM_NAMESPACE, team id)``, fixed for ever."""
+    return uuid5(TEAM_NAMESPACE, team_id)
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A member's role, and since when it has that role."""
+
+    role: MemberRole
+    since: datetime
+
+
+class ProposedAdjustment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An adjustment of the balance that waits for a second person."""
+
+    adjustment_id: str
+    direction: AdjustmentDirection
+    amount_micros: int
+    proposed_by: Actor
+    proposed_at: datetime
+    reason: str | None = None
+
+
+class Team(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One team's people and paperwork as of ``version``, 0 before its first event.
+
+    ``members`` are by id, in the order of joining; ``adjustments`` those that are open, by id, in the order of proposal.
+    """
+
+    team_id: str
+    version: int = 0
+    recorded_at: datetime | None = None
+    members: dict[str, Member] = {}
+    billing_details: BillingDetails | None = None
+    payment_method: PaymentMethod | None = None
+    adjustments: dict[str, ProposedAdjustment] = {}
+
+    def owners(self) -> list[str]:
+        """The members who are owners."""
+        return [member for member, now in self.members.items() if now.role == "owner"]
+
+
+def copy_of(team: Team) -> Team:
+    """A team equal to this one that shares nothing that changes."""
+    return msgspec.structs.replace(team, members=dict(team.members), adjustments=dict(team.adjustments))
