@@ -38,7 +38,7 @@ class Team:
     index: IndexOverlay = field(default_factory=IndexOverlay)
     events: list[StoredEvent] = field(default_factory=list)
     answers: dict[tuple[str, str], tuple[bytes, bytes]] = field(default_factory=dict)
-    payments: dict[str, int] = field(default_factory=dict)
+    denial_repeats: dict[int, int] = field(default_factory=dict)
     sums: Sums = NOTHING
 
 
@@ -62,7 +62,7 @@ class MemoryLedger:
     # --- commands ---
 
     @contextmanager
-    def session(self, team_id: str) -> Iterator[MemorySession]:
+    def session(self, team_id: str, *, wait: bool = True) -> Iterator[MemorySession]:
         """One transaction at a time."""
         with self._lock:
             session = MemorySession(self, team_id)
@@ -73,9 +73,12 @@ class MemoryLedger:
     def _commit(self, team_id: str, saved: Saved) -> None:
         self.write(team_id, saved.decision)
         team = self.teams[team_id]
-        team.answers[saved.key] = saved.answer
-        if saved.payment_reference is not None:
-            team.payments[saved.payment_reference] = team.account.version
+        if saved.answered is not None:
+            key, answer = saved.answered
+            team.answers[key] = answer
+        repeated = saved.decision.repeated_denial
+        if repeated is not None:
+            team.denial_repeats[repeated] = team.denial_repeats.get(repeated, 0) + 1
 
     def use(self, record: UsageRecord) -> None:
         """The record is charged or waived as the stream would."""
@@ -207,10 +210,6 @@ class MemorySession:
         """What the key was answered."""
         return self._team.answers.get((principal, key)) if self._team else None
 
-    def payment_on_file(self, reference: str) -> int | None:
-        """The version that the reference bought."""
-        return self._team.payments.get(reference) if self._team else None
-
     def save(
         self,
         account: TeamAccount,
@@ -221,12 +220,17 @@ class MemorySession:
         key: str,
         body_digest: bytes,
         answer: bytes,
-        payment_reference: str | None = None,
     ) -> None:
         """The decision will stand at the clean end."""
         assert expected_version == (self.account.version if self.account else 0)
         assert account is decision.account
-        self.saved = Saved(decision, (principal, key), (body_digest, answer), payment_reference)
+        self.saved = Saved(decision, ((principal, key), (body_digest, answer)))
+
+    def save_due(self, account: TeamAccount, decision: Decision, expected_version: int) -> None:
+        """What was due will stand at the clean end."""
+        assert expected_version == (self.account.version if self.account else 0)
+        assert account is decision.account
+        self.saved = Saved(decision)
 
 
 @dataclass
@@ -234,6 +238,4 @@ class Saved:
     """What a session will leave behind."""
 
     decision: Decision
-    key: tuple[str, str]
-    answer: tuple[bytes, bytes]
-    payment_reference: str | None
+    answered: tuple[tuple[str, str], tuple[bytes, bytes]] | None = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from domain.errors import Malformed, Unknown
-from infra.cli.session import log_to_stderr, note, wired
+from infra.cli.session import DIFFERENCE, Ticker, log_to_stderr, note, wired
 
 if TYPE_CHECKING:
     from infra.postgres.stream_state import StreamState
@@ -117,6 +117,19 @@ def migrate() -> None:
     """
     from infra.postgres.migrations import migrate as migrate_database
 
+    ticker = Ticker()
     with wired() as wiring:
-        migrate_database(wiring.database_url, wiring.settings.shards)
+        told = migrate_database(
+            wiring.database_url,
+            wiring.settings.shards,
+            progress=lambda so_far: ticker.tell(f"{so_far.accounts} accounts folded again"),
+        )
+    if told.accounts:
+        note(f"{told.accounts} accounts were folded again from their events")
+    for team_id in told.busy:
+        note(f"team {team_id} is busy: it is folded again by its next writer, or by running this again")
+    for team_id in told.unreadable:
+        note(f"team {team_id} holds events that this version does not know: it was left as it is")
     note("the database is at the newest revision")
+    if told.unreadable:
+        raise typer.Exit(DIFFERENCE)

@@ -131,5 +131,4 @@ def _start(session: PostgresAccountSession, member: Member, start: StartingCredi
         key=key,
         body_digest=sha256(msgspec.json.encode((member, start))).digest(),
         answer=msgspec.json.encode(answer),
-        payment_reference=key if start.bought_micros else None,
     )

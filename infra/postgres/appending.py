@@ -25,6 +25,7 @@ from domain.account.events import AccountEvent
 from domain.account.index import IndexChange
 from domain.account.state import STATE_SCHEMA, TeamAccount
 from domain.chain import event_hash
+from infra.postgres.index_rows import change_index
 from infra.postgres.mapper import encode_json, encode_json_into, topic_of
 
 _COPY_EVENTS = (
@@ -258,30 +259,6 @@ def copying_contexts(cursor: Cursor[TupleRow], contexts: Iterable[tuple[int, Con
     with cursor.copy(_COPY_CONTEXTS) as copy:
         copy.write(b"".join(buffer))
         yield
-
-
-def change_index(
-    cursor: Cursor[TupleRow], shard: int, changes: Iterable[tuple[str, Sequence[IndexChange]]]
-) -> None:
-    """The entries of each (team, changes) are as the last change of each key says."""
-    last = {(team_id, change.kind, change.key): change.entry for team_id, made in changes for change in made}
-    kept = [(*name, entry) for name, entry in sorted(last.items()) if entry is not None]
-    gone = [name for name, entry in sorted(last.items()) if entry is None]
-    if kept:
-        teams, kinds, keys, entries = zip(*kept, strict=True)
-        cursor.execute(
-            "INSERT INTO account_index (shard, team_id, kind, key, entry)"
-            " SELECT %s, * FROM unnest(%b::text[], %b::text[], %b::text[], %b::bytea[])"
-            " ON CONFLICT (shard, team_id, kind, key) DO UPDATE SET entry = EXCLUDED.entry",
-            (shard, list(teams), list(kinds), list(keys), list(entries)),
-        )
-    if gone:
-        teams, kinds, keys = zip(*gone, strict=True)
-        cursor.execute(
-            "DELETE FROM account_index AS i USING unnest(%b::text[], %b::text[], %b::text[]) AS g (team_id, kind, key)"
-            " WHERE i.shard = %s AND (i.team_id, i.kind, i.key) = (g.team_id, g.kind, g.key)",
-            (list(teams), list(kinds), list(keys), shard),
-        )
 
 
 def channel_of(shard: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cache
 from time import monotonic, sleep
 from typing import TypeVar
@@ -29,6 +30,7 @@ from consumers.batches import (
     PartitionKey,
     UsageBatch,
 )
+from domain.account.events import Charge
 from domain.account.index import IndexKind, UsageOnFile
 from domain.account.state import TeamAccount
 from domain.errors import Busy, UnknownEventShape
@@ -38,7 +40,6 @@ from infra.postgres.appending import (
     AccountWrite,
     EncodedWrite,
     HeadMoved,
-    change_index,
     copy_events,
     copying_contexts,
     draw_positions,
@@ -47,7 +48,8 @@ from infra.postgres.appending import (
     new_events,
 )
 from infra.postgres.connections import NOT_REACHED
-from infra.postgres.heads import Head, StoredIndex, load_claims, load_heads
+from infra.postgres.heads import Head, StoredIndex, UsageClaim, load_claims, load_heads
+from infra.postgres.index_rows import change_index
 from infra.postgres.ledger_store import Clock, database_clock
 from infra.postgres.shards import ShardMap
 
@@ -372,7 +374,7 @@ class PostgresBatchTransaction:
             for usage_key, on_file in self._on_file(keys).items()
         }
 
-    def _on_file(self, pairs: Collection[tuple[str, str]]) -> dict[str, UsageOnFile]:
+    def _on_file(self, pairs: Collection[tuple[str, str]]) -> dict[str, UsageClaim]:
         """The claims on file, but those of a newer shape: only their own teams stop."""
         keys: dict[int, list[str]] = defaultdict(list)
         for team_id, usage_key in pairs:
@@ -595,10 +597,16 @@ class _IndexOfHead(StoredIndex):
         return super().entry(kind, key)
 
     @override
-    def latest(self, kind: IndexKind) -> Iterator[tuple[str, bytes]]:
+    def latest(self, kind: IndexKind, prefix: str = "") -> Iterator[tuple[str, bytes]]:
         """The entries of a kind, greatest key first. Raises: MovedHeads."""
         self._lock()
-        return super().latest(kind)
+        return super().latest(kind, prefix)
+
+    @override
+    def charges_since(self, recorded_since: datetime) -> Iterator[Charge]:
+        """The charges recorded then or later. Raises: MovedHeads."""
+        self._lock()
+        return super().charges_since(recorded_since)
 
     def _lock(self) -> None:
         if self._locked:

@@ -1,13 +1,19 @@
-"""Reading accounts: the head as it stands, folded again from the events when its schema is not ours."""
+"""Reading accounts: the head as it stands, folded again from the events when its schema is not ours.
+
+A head of an older schema is rewritten with its index by whoever writes next: entries of kinds that the older code did not know
+must be there before anything is decided on them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import accumulate
 from struct import Struct
 from typing import NamedTuple
 from uuid import UUID
 
+import msgspec
 import psycopg
 from psycopg import Cursor
 from psycopg.adapt import Dumper
@@ -17,20 +23,32 @@ from typing_extensions import override
 
 from domain.account.applying import fold
 from domain.account.decision import account_id
-from domain.account.events import CreditsCharged, UsageWaived
-from domain.account.index import IndexKind, UsageOnFile
+from domain.account.due import next_due_at
+from domain.account.events import (
+    CHARGES,
+    AccountEvent,
+    Charge,
+    CreditsCharged,
+    HoldCaptured,
+    UsageWaived,
+)
+from domain.account.index import IndexChange, IndexKind, UsageOnFile
 from domain.account.state import STATE_SCHEMA, TeamAccount
-from infra.postgres.mapper import ACCOUNT_SHAPES, decode_account
+from infra.postgres.index_rows import change_index
+from infra.postgres.mapper import ACCOUNT_SHAPES, decode_account, encode_json, old_topics_of, topic_of
 
 INDEX_PAGE_ROWS = 200
+CHARGES_PAGE_ROWS = 200
 FOLD_ROWS = 200
 
+_CHARGE_TOPICS = [topic for each in CHARGES for topic in (topic_of(each), *old_topics_of(each))]
 
 _SELECT_HEADS = (
     "SELECT team_id, account_id, version, chain_hash, state, state_schema FROM account_head"
     " WHERE shard = %s AND team_id = ANY(%s) ORDER BY team_id"
 )
 _SELECT_AND_LOCK_HEADS = f"{_SELECT_HEADS} FOR UPDATE"
+_SELECT_AND_LOCK_FREE_HEADS = f"{_SELECT_AND_LOCK_HEADS} NOWAIT"
 
 # One run of keys for each shard, so that each is a search of its own index range; all in one exchange.
 _SELECT_CLAIMS = (
@@ -43,6 +61,21 @@ _SELECT_CLAIMS = (
 )
 
 
+# Named once: the type written with | is made anew each time it is met.
+_USED = (CreditsCharged, UsageWaived)
+_CHARGED = (CreditsCharged, UsageWaived, HoldCaptured)
+
+_LAST_CODE = 0x10FFFF
+_SURROGATES = range(0xD800, 0xE000)
+
+
+class UsageClaim(NamedTuple):
+    """The event that a usage record left, and its version."""
+
+    version: int
+    event: CreditsCharged | UsageWaived
+
+
 class Head(NamedTuple):
     """An account as of its newest version, with what the next event is chained to."""
 
@@ -52,33 +85,73 @@ class Head(NamedTuple):
 
 
 def load_heads(
-    cursor: Cursor[TupleRow], shard: int, team_ids: Collection[str], *, lock: bool
+    cursor: Cursor[TupleRow], shard: int, team_ids: Collection[str], *, lock: bool, wait: bool = True
 ) -> dict[str, Head]:
     """The heads of these teams of one shard; a team without an account is absent.
 
-    With ``lock`` the rows stay locked until the transaction ends, taken in team order.
+    With ``lock`` the rows stay locked until the transaction ends, taken in team order; without ``wait`` one that another
+    transaction holds raises psycopg.errors.LockNotAvailable at once.
     """
-    cursor.execute(_SELECT_AND_LOCK_HEADS if lock else _SELECT_HEADS, (shard, list(team_ids)), binary=True)
-    return {row[0]: _head(cursor, shard, row) for row in cursor.fetchall()}
+    query = _SELECT_HEADS
+    if lock:
+        query = _SELECT_AND_LOCK_HEADS if wait else _SELECT_AND_LOCK_FREE_HEADS
+    cursor.execute(query, (shard, list(team_ids)), binary=True)
+    return {row[0]: _head(cursor, shard, row, is_locked=lock) for row in cursor.fetchall()}
 
 
-def _head(cursor: Cursor[TupleRow], shard: int, row: TupleRow) -> Head:
+def _head(cursor: Cursor[TupleRow], shard: int, row: TupleRow, *, is_locked: bool) -> Head:
     team_id, account_id, version, chain_hash, state, state_schema = row
-    account = (
-        decode_account(state)
-        if state_schema == STATE_SCHEMA
-        else fold_again(cursor, shard, account_id, version)
-    )
+    if state_schema == STATE_SCHEMA:
+        account = decode_account(state)
+    elif state_schema > STATE_SCHEMA:
+        account = fold_again(cursor, shard, account_id, version)
+    elif is_locked:
+        account = _rewritten(cursor, shard, team_id, account_id, version)
+    else:
+        # Read again under its lock: what is written of it must be of the version that stands.
+        return load_heads(cursor, shard, [team_id], lock=True)[team_id]
     assert account.team_id == team_id, f"the head of {team_id!r} holds the state of {account.team_id!r}"
     assert account.version == version, f"the head of {team_id!r} says {version}, its state {account.version}"
     return Head(account, account_id, chain_hash)
 
 
-def fold_again(cursor: Cursor[TupleRow], shard: int, account_id: UUID, version: int) -> TeamAccount:
-    """The account at a version, folded from all its events, a portion at a time, so that a history of any length fits.
+def _rewritten(
+    cursor: Cursor[TupleRow], shard: int, team_id: str, account_id: UUID, version: int
+) -> TeamAccount:
+    """The account, folded from all its events; its locked head and its whole index are as that fold says."""
+    cursor.execute("DELETE FROM account_index WHERE shard = %s AND team_id = %s", (shard, team_id))
+    account = fold_again(
+        cursor, shard, account_id, version, lambda changes: change_index(cursor, shard, [(team_id, changes)])
+    )
+    cursor.execute(
+        "UPDATE account_head SET state = %b, state_schema = %s, recorded_at = %s, next_due_at = %s"
+        " WHERE shard = %s AND team_id = %s AND version = %s",
+        (
+            encode_json(account),
+            STATE_SCHEMA,
+            account.recorded_at,
+            next_due_at(account),
+            shard,
+            team_id,
+            version,
+        ),
+    )
+    assert cursor.rowcount == 1, f"the head of {team_id!r} is not locked at version {version}"
+    return account
 
-    Raises: UnknownEventShape.
+
+def fold_again(
+    cursor: Cursor[TupleRow],
+    shard: int,
+    account_id: UUID,
+    version: int,
+    changed: Callable[[Sequence[IndexChange]], None] = lambda _: None,
+) -> TeamAccount:
+    """The account at a version, folded from all its events; ``changed`` is told of every change of its index, in order.
+
+    Events and changes go a portion at a time, so that a history of any length fits. Raises: UnknownEventShape.
     """
+    account: TeamAccount | None = None
     with cursor.connection.cursor("fold_again", row_factory=tuple_row) as events:
         events.itersize = FOLD_ROWS
         events.format = Format.BINARY
@@ -87,7 +160,12 @@ def fold_again(cursor: Cursor[TupleRow], shard: int, account_id: UUID, version: 
             " WHERE shard = %s AND originator_id = %s AND originator_version <= %s ORDER BY originator_version",
             (shard, account_id, version),
         )
-        account, _ = fold(None, (ACCOUNT_SHAPES.decode(topic, state) for topic, state in events))
+        while portion := events.fetchmany(FOLD_ROWS):
+            account, changes = fold(
+                account, (ACCOUNT_SHAPES.decode(topic, state) for topic, state in portion)
+            )
+            if changes:
+                changed(changes)
     assert account is not None, f"account {account_id} has a head and no events"
     return account
 
@@ -103,7 +181,11 @@ class StoredIndex:
     def usage(self, usage_key: str) -> UsageOnFile | None:
         """The event that holds the claim, if it is this team's: whoever asks may name a charge of any other."""
         own = account_id(self._team_id)
-        return load_claims(self._cursor, {self._shard: [usage_key]}, own).get(usage_key)
+        for key, version, event, originator in _claims(self._cursor, {self._shard: [usage_key]}):
+            if originator == own and isinstance(event, _CHARGED):
+                assert key == usage_key
+                return UsageOnFile(version, event)
+        return None
 
     def entry(self, kind: IndexKind, key: str) -> bytes | None:
         """The entry of the key."""
@@ -115,15 +197,16 @@ class StoredIndex:
         row = self._cursor.fetchone()
         return None if row is None else row[0]
 
-    def latest(self, kind: IndexKind) -> Iterator[tuple[str, bytes]]:
-        """The entries of a kind, greatest key first, read page by page."""
-        before: str | None = None
+    def latest(self, kind: IndexKind, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+        """The entries of a kind whose keys begin so, greatest key first, read page by page."""
+        before = key_beyond(prefix)
         while True:
+            below, bounds = (" AND key < %s", [before]) if before is not None else ("", [])
             self._cursor.execute(
-                "SELECT key, entry FROM account_index"
-                " WHERE shard = %s AND team_id = %s AND kind = %s AND (%s::text IS NULL OR key < %s)"
+                "SELECT key, entry FROM account_index"  # noqa: S608 - from constants
+                f" WHERE shard = %s AND team_id = %s AND kind = %s AND key >= %s{below}"
                 " ORDER BY key DESC LIMIT %s",
-                (self._shard, self._team_id, kind, before, before, INDEX_PAGE_ROWS),
+                (self._shard, self._team_id, kind, prefix, *bounds, INDEX_PAGE_ROWS),
                 binary=True,
             )
             page = self._cursor.fetchall()
@@ -131,6 +214,79 @@ class StoredIndex:
             if len(page) < INDEX_PAGE_ROWS:
                 return
             before = page[-1][0]
+
+    def charges_since(self, recorded_since: datetime) -> Iterator[Charge]:
+        """The account's charges recorded then or later, oldest first, read page by page from the stream."""
+        originator = account_id(self._team_id)
+        after = last_version_before(self._cursor, self._shard, originator, recorded_since)
+        while True:
+            self._cursor.execute(
+                "SELECT originator_version, topic, state FROM ledger_events WHERE shard = %s AND originator_id = %s"
+                " AND originator_version > %s AND topic = ANY(%s) ORDER BY originator_version LIMIT %s",
+                (self._shard, originator, after, _CHARGE_TOPICS, CHARGES_PAGE_ROWS),
+                binary=True,
+            )
+            page = self._cursor.fetchall()
+            for _, topic, state in page:
+                event = ACCOUNT_SHAPES.decode(topic, state)
+                assert isinstance(event, CHARGES), f"{topic} is no charge"
+                yield event
+            if len(page) < CHARGES_PAGE_ROWS:
+                return
+            after = page[-1][0]
+
+
+def key_beyond(prefix: str) -> str | None:
+    """The least key that is greater than every key that begins with the prefix, None when there is no such key."""
+    for place in range(len(prefix) - 1, -1, -1):
+        code = ord(prefix[place])
+        if code < _LAST_CODE:
+            # The codes of surrogates are no characters, so no key holds them.
+            following = code + 1 if code + 1 not in _SURROGATES else _SURROGATES.stop
+            return prefix[:place] + chr(following)
+    return None
+
+
+def last_version_before(cursor: Cursor[TupleRow], shard: int, originator: UUID, at: datetime) -> int:
+    """The newest version of the stream recorded before the instant, 0 when there is none.
+
+    Halving finds it: ``recorded_at`` never decreases within a stream.
+    """
+    cursor.execute(
+        "SELECT coalesce(max(originator_version), 0) FROM ledger_events WHERE shard = %s AND originator_id = %s",
+        (shard, originator),
+    )
+    row = cursor.fetchone()
+    assert row is not None
+    before, beyond = 0, row[0] + 1
+    while beyond - before > 1:
+        middle = (before + beyond) // 2
+        cursor.execute(
+            "SELECT state FROM ledger_events WHERE shard = %s AND originator_id = %s AND originator_version = %s",
+            (shard, originator, middle),
+            binary=True,
+        )
+        row = cursor.fetchone()
+        assert row is not None, f"version {middle} of account {originator} is missing"
+        if recorded_at_of(row[0]) < at:
+            before = middle
+        else:
+            beyond = middle
+    return before
+
+
+class _Recorded(msgspec.Struct):
+    """The one field of every event that says when it was recorded."""
+
+    recorded_at: datetime
+
+
+_decode_recorded = msgspec.json.Decoder(_Recorded).decode
+
+
+def recorded_at_of(state: bytes) -> datetime:
+    """When the event of these stored bytes was recorded, whatever its shape."""
+    return _decode_recorded(state).recorded_at
 
 
 class _Keys:
@@ -157,10 +313,20 @@ class _KeysDumper(Dumper):
 psycopg.adapters.register_dumper(_Keys, _KeysDumper)
 
 
-def load_claims(
-    cursor: Cursor[TupleRow], keys: Mapping[int, Sequence[str]], account: UUID | None = None
-) -> dict[str, UsageOnFile]:
-    """The claims among these usage keys, by shard, that are in the log already, or those of one account; by usage key."""
+def load_claims(cursor: Cursor[TupleRow], keys: Mapping[int, Sequence[str]]) -> dict[str, UsageClaim]:
+    """The claims among these usage keys, by shard, that are in the log already; by usage key."""
+    # The column also holds the identities of captures, due facts and payment records, which no usage record can have.
+    return {
+        key: UsageClaim(version, event)
+        for key, version, event, _ in _claims(cursor, keys)
+        if isinstance(event, _USED)
+    }
+
+
+def _claims(
+    cursor: Cursor[TupleRow], keys: Mapping[int, Sequence[str]]
+) -> Iterator[tuple[str, int, AccountEvent, UUID]]:
+    """Each event that claims one of these keys: the key, its version, itself and its account."""
     ends = list(accumulate(map(len, keys.values())))
     cursor.execute(
         _SELECT_CLAIMS,
@@ -172,12 +338,5 @@ def load_claims(
         ),
         binary=True,
     )
-    found: dict[str, UsageOnFile] = {}
     for usage_key, version, topic, state, originator in cursor.fetchall():
-        if account is not None and originator != account:
-            continue
-        event = ACCOUNT_SHAPES.decode(topic, state)
-        # The column also holds the identities of due facts, which no usage record can have.
-        if isinstance(event, CreditsCharged | UsageWaived):
-            found[usage_key.hex] = UsageOnFile(version, event)
-    return found
+        yield usage_key.hex, version, ACCOUNT_SHAPES.decode(topic, state), originator

@@ -33,9 +33,10 @@ class PostgresLedgerStore:
         self._clock = clock or database_clock
 
     @contextmanager
-    def session(self, team_id: str) -> Iterator[PostgresAccountSession]:
+    def session(self, team_id: str, *, wait: bool = True) -> Iterator[PostgresAccountSession]:
         """A transaction on the team's account, committed when the block ends well.
 
+        Without ``wait`` an account that another transaction is changing is Busy at once.
         Raises: Busy when nothing was written and a retry is safe; OutcomeUnknown when COMMIT was sent and not answered.
         """
         shard = self._shards.shard_of(team_id)
@@ -44,7 +45,7 @@ class PostgresLedgerStore:
         try:
             with self._shards.connection_for(shard) as connection, connection.transaction():
                 session = PostgresAccountSession(
-                    connection.cursor(row_factory=tuple_row), shard, team_id, self._clock
+                    connection.cursor(row_factory=tuple_row), shard, team_id, self._clock, wait=wait
                 )
                 yield session
                 committing = session.saved
@@ -65,20 +66,26 @@ class PostgresAccountSession:
     """One transaction on one account; its head row stays locked until the end."""
 
     def __init__(
-        self, cursor: Cursor[TupleRow], shard: int, team_id: str, clock: Clock | None = None
+        self,
+        cursor: Cursor[TupleRow],
+        shard: int,
+        team_id: str,
+        clock: Clock | None = None,
+        *,
+        wait: bool = True,
     ) -> None:
         self._cursor = cursor
         self._shard = shard
         self._team_id = team_id
-        self._head = self._locked_head()
+        self._head = self._locked_head(wait)
         self.saved = False
         self.account: TeamAccount | None = self._head.account if self._head else None
         self.index: AccountIndex = StoredIndex(cursor, shard, team_id)
         # Read once the lock is ours, so that waiting for it does not make this decision older than the one before.
         self.now = (clock or database_clock)(cursor)
 
-    def _locked_head(self) -> Head | None:
-        head = load_heads(self._cursor, self._shard, [self._team_id], lock=True).get(self._team_id)
+    def _locked_head(self, wait: bool) -> Head | None:
+        head = load_heads(self._cursor, self._shard, [self._team_id], lock=True, wait=wait).get(self._team_id)
         if head is None:
             # No row to lock yet: whoever opens the account holds this lock instead, and the next one sees the row.
             self._cursor.execute(
@@ -98,15 +105,6 @@ class PostgresAccountSession:
         row = self._cursor.fetchone()
         return None if row is None else (row[0], row[1])
 
-    def payment_on_file(self, reference: str) -> int | None:
-        """The version at which the payment reference bought credits, None when it did not."""
-        self._cursor.execute(
-            "SELECT version FROM payment_reference WHERE shard = %s AND team_id = %s AND reference = %s",
-            (self._shard, self._team_id, reference),
-        )
-        row = self._cursor.fetchone()
-        return None if row is None else int(row[0])
-
     def save(
         self,
         account: TeamAccount,
@@ -117,14 +115,23 @@ class PostgresAccountSession:
         key: str,
         body_digest: bytes,
         answer: bytes,
-        payment_reference: str | None = None,
     ) -> None:
-        """Events, head, index, answer and payment reference will be durable together when the session ends."""
+        """Events, head, index and answer will be durable together when the session ends."""
+        write = self._write_of(account, decision, expected_version)
+        self._keep_answer(account, principal, key, body_digest, answer, decision.at)
+        self._count_repeated_denial(decision)
+        self._append(write)
+
+    def save_due(self, account: TeamAccount, decision: Decision, expected_version: int) -> None:
+        """What was due will be durable when the session ends: events, head and index, and no answer, since nobody asked."""
+        self._append(self._write_of(account, decision, expected_version))
+
+    def _write_of(self, account: TeamAccount, decision: Decision, expected_version: int) -> AccountWrite:
         assert not self.saved, "a session saves once"
         found = self._head.account.version if self._head else 0
         if found != expected_version:
             raise HeadMoved(f"team {self._team_id!r} is at version {found}, decided on {expected_version}")
-        write = AccountWrite(
+        return AccountWrite(
             team_id=self._team_id,
             account_id=self._head.account_id if self._head else account_id(self._team_id),
             expected_version=expected_version,
@@ -133,16 +140,22 @@ class PostgresAccountSession:
             events=new_events(decision.events),
             index_changes=decision.index_changes,
         )
-        self._keep_answer(account, principal, key, body_digest, answer, decision.at)
-        if payment_reference is not None:
-            self._cursor.execute(
-                "INSERT INTO payment_reference (shard, team_id, reference, version) VALUES (%s, %s, %s, %s)",
-                (self._shard, self._team_id, payment_reference, account.version),
-            )
+
+    def _append(self, write: AccountWrite) -> None:
         # Last, because from here on every other writer of the shard waits for our commit.
         if write.events:
             append_one(self._cursor, self._shard, write)
         self.saved = True
+
+    def _count_repeated_denial(self, decision: Decision) -> None:
+        if decision.repeated_denial is None:
+            return
+        self._cursor.execute(
+            "INSERT INTO denial_repeat AS d (shard, team_id, version, repeats, last_at) VALUES (%s, %s, %s, 1, %s)"
+            " ON CONFLICT (shard, team_id, version)"
+            " DO UPDATE SET repeats = d.repeats + 1, last_at = greatest(d.last_at, EXCLUDED.last_at)",
+            (self._shard, self._team_id, decision.repeated_denial, decision.at),
+        )
 
     def _keep_answer(
         self, account: TeamAccount, principal: str, key: str, body_digest: bytes, answer: bytes, at: datetime

@@ -12,6 +12,8 @@ from alembic.config import Config
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import NullPool
 
+from infra.postgres.connections import Timeouts, connect
+from infra.postgres.refolding import Progress, Refolded, refold_older_heads
 from infra.settings import Settings
 
 _HERE = Path(__file__).parent
@@ -26,10 +28,11 @@ class InstallationMismatch(RuntimeError):
     """The database was installed with another number of shards; a team's shard never changes."""
 
 
-def migrate(database_url: str, shards: int | None = None) -> None:
+def migrate(database_url: str, shards: int | None = None, *, progress: Progress = lambda _: None) -> Refolded:
     """The database has the newest tables and a log for each of its shards; running it again changes nothing.
 
-    ``shards`` is fixed by the first run; without it the setting COFFER_SHARDS counts.
+    Accounts whose heads are of an older schema are folded again after that, each in a transaction of its own; returns how many,
+    and which could not be. ``shards`` is fixed by the first run; without it the setting COFFER_SHARDS counts.
     Raises: InstallationMismatch when the database was installed with another number of shards.
     """
     wanted = Settings().shards if shards is None else shards
@@ -39,6 +42,9 @@ def migrate(database_url: str, shards: int | None = None) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         _install(connection, wanted)
+        with connect(database_url, Timeouts(), "coffer migrate") as own:
+            own.autocommit = True
+            return refold_older_heads(own, wanted, progress)
 
 
 def run_sql(connection: Connection, file_name: str) -> None:
