@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from infra.postgres.batch_writer import PostgresBatchStore
     from infra.postgres.catalogue_store import PostgresCatalogue
     from infra.postgres.dead_letters import DeadLetters
-    from infra.postgres.ledger_store import Clock
+    from infra.postgres.due_teams import DueTeams
+    from infra.postgres.ledger_store import Clock, PostgresLedgerStore
     from infra.postgres.read_models import PostgresStatement
     from infra.postgres.shards import ShardMap
     from infra.postgres.stream_state import StreamState
@@ -124,11 +125,22 @@ class Wiring:
     def ledger(self) -> Ledger:
         """Decides commands."""
         from domain.ledger import Ledger
+
+        return Ledger(self.ledger_store)
+
+    @cached_property
+    def ledger_store(self) -> PostgresLedgerStore:
+        """Opens transactions on accounts."""
         from infra.postgres.ledger_store import PostgresLedgerStore
 
-        now = self._now
-        clock: Clock | None = None if now is None else lambda _: now()
-        return Ledger(PostgresLedgerStore(self.shards, clock=clock))
+        return PostgresLedgerStore(self.shards, clock=self._clock())
+
+    @cached_property
+    def due_teams(self) -> DueTeams:
+        """Finds teams on which something is due."""
+        from infra.postgres.due_teams import DueTeams
+
+        return DueTeams(self.shards, clock=self._clock())
 
     @cached_property
     def catalogue(self) -> PostgresCatalogue:
@@ -199,6 +211,10 @@ class Wiring:
         """Everything that was built is closed, last first."""
         while self._closing:
             self._closing.pop()()
+
+    def _clock(self) -> Clock | None:
+        now = self._now
+        return None if now is None else lambda _: now()
 
     def _reads(self) -> tuple[AsyncShards, PostgresAccountReads]:
         from infra.postgres.account_reads import AsyncShards, PostgresAccountReads

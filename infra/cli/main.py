@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Run": (up.up, running.serve, running.consume, running.project, running.migrate),
+    "Run": (up.up, running.serve, running.consume, running.project, running.tick, running.migrate),
     "Ask": (accounts.balance, accounts.statement, accounts.history, accounts.explain, accounts.estimate),
     "Change": (funding.grant, funding.topup, funding.refund),
     "Catalogue": (catalogue.publish,),

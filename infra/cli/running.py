@@ -1,4 +1,4 @@
-"""Commands that run: the API, the consumer, the projector, migrations."""
+"""Commands that run: the API, the consumer, the projector, the tick, migrations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from domain.errors import Malformed, Unknown
-from infra.cli.session import DIFFERENCE, Ticker, log_to_stderr, note, wired
+from infra.cli.session import (
+    DIFFERENCE,
+    Output,
+    OutputOption,
+    Ticker,
+    log_to_stderr,
+    note,
+    show_one,
+    wired,
+)
 
 if TYPE_CHECKING:
     from infra.postgres.stream_state import StreamState
@@ -108,6 +117,40 @@ def project(
             note(f"{ProjectorLoop(wiring.shards).catch_up()} events taken into the read models")
         else:
             run(wiring.shards)
+
+
+def tick(
+    every: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, metavar="SECONDS", help="Go on until SIGTERM, looking so often.", show_default=False
+        ),
+    ] = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Book what time alone did on teams that nobody asks about: expired credits and holds, turns of periods.
+
+    Running it twice, or beside anything else, books nothing twice. Exit 1 when an account could not be read.
+    Example: coffer tick --every 15
+    """
+    import msgspec
+
+    from infra.tick import run, tick_due_teams
+
+    log_to_stderr()
+    ticker = Ticker()
+    with wired() as wiring:
+        if every is not None:
+            told = run(wiring.ledger_store, wiring.due_teams, every)
+        else:
+            told = tick_due_teams(
+                wiring.ledger_store,
+                wiring.due_teams,
+                progress=lambda so_far: ticker.tell(f"{so_far.teams} teams, {so_far.events} events"),
+            )
+    show_one(msgspec.to_builtins(told), output)
+    if told.failed:
+        raise typer.Exit(DIFFERENCE)
 
 
 def migrate() -> None:

@@ -1,4 +1,4 @@
-"""The whole ledger on one machine: servers, workers, projector and API, fed with a day of usage, until told to stop."""
+"""The whole ledger on one machine: servers, workers, projector, tick and API, fed with a day of usage, until told to stop."""
 
 from __future__ import annotations
 
@@ -47,6 +47,8 @@ from infra.wiring import Endpoints, endpoints_file
 
 STALL_SECONDS_MAX = 300.0
 LOOK_SECONDS = 0.1
+TICK_SECONDS = 15
+"""How often what is due is looked for on teams that nobody asks about."""
 
 _log = structlog.get_logger()
 
@@ -196,6 +198,7 @@ class _Stack:
         self._children = children = Children(REPOSITORY, self._state / "logs", environment)
         children.start("consume", "consume", "--alone")
         children.start("project", "project")
+        children.start("tick", "tick", "--every", str(TICK_SECONDS))
         if not self._run.once:
             children.start("serve", "serve")
 
