@@ -1,4 +1,4 @@
-"""What is sold, and from which sources usage may come: rate cards by version and date, and registered sources."""
+"""What is sold, and from which sources usage may come: rate cards by version and date, plans, registered sources."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from uuid import NAMESPACE_URL, uuid5
 import msgspec
 
 from domain.actors import Actor
-from domain.errors import Malformed, RateCardRefused, Unknown, UnknownEventShape
+from domain.documents import Finding, canonical_json, document_digest
+from domain.errors import Malformed, PlanRefused, RateCardRefused, Unknown, UnknownEventShape
+from domain.plans import PlanDocument, actions_named, check_plan, load_plan, read_plan
 from domain.pricing import RateCard
 from domain.rate_cards import (
-    Finding,
     canonical_document,
     check_rate_card,
-    document_digest,
     effective_at,
     load_rate_card,
 )
+from domain.terms import PlanTerms
 from domain.times import instant_text
 
 CATALOGUE_ID = uuid5(NAMESPACE_URL, "urn:coffer:catalogue")
@@ -71,7 +72,26 @@ class SourceRegistered(CatalogueEvent, frozen=True, kw_only=True, omit_defaults=
     historic: bool
 
 
-CATALOGUE_EVENTS: tuple[type[CatalogueEvent], ...] = (RateCardPublished, RateCardWithdrawn, SourceRegistered)
+class PlanPublished(CatalogueEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """A version of a plan is published, for ever: the whole document as canonical JSON, and its SHA-256 in hex.
+
+    It counts for who takes the plan from now on; who has an earlier version keeps that until they change.
+    """
+
+    TOPIC: ClassVar[str] = "PlanPublished.1"
+
+    plan_id: str
+    version: int
+    digest: str
+    document: msgspec.Raw
+
+
+CATALOGUE_EVENTS: tuple[type[CatalogueEvent], ...] = (
+    RateCardPublished,
+    RateCardWithdrawn,
+    SourceRegistered,
+    PlanPublished,
+)
 """Every shape the catalogue's stream may hold, current version; the allow-list of stored topics."""
 
 
@@ -89,11 +109,12 @@ class _Line:
 
 
 class Catalogue:
-    """Rate cards and sources as of ``version``. A card is valid from its own ``effective_at`` to the next version's."""
+    """Rate cards, plans and sources as of ``version``. A card is valid from its own ``effective_at`` to the next version's."""
 
     def __init__(self) -> None:
         self.version = 0
         self._lines: dict[str, _Line] = {}
+        self._plans: dict[str, list[PlanTerms]] = {}
         self._sources: dict[str, bool] = {}
 
     def card_in_force(self, card_id: str, at: datetime) -> RateCard | None:
@@ -138,6 +159,16 @@ class Catalogue:
                 listed.setdefault(action, []).append(card_id)
         return listed
 
+    def plan(self, plan_id: str, version: int | None = None) -> PlanTerms | None:
+        """The newest version of a plan, or the one asked for; None when it was never published."""
+        versions = self._plans.get(plan_id, [])
+        number = len(versions) if version is None else version
+        return versions[number - 1] if 1 <= number <= len(versions) else None
+
+    def plans(self) -> list[PlanTerms]:
+        """The newest version of every plan, by plan id."""
+        return [self._plans[plan_id][-1] for plan_id in sorted(self._plans)]
+
     def is_historic(self, source: str) -> bool:
         """Whether usage of this source may be of any age."""
         return self._sources.get(source, False)
@@ -155,6 +186,8 @@ class Catalogue:
             line.stand([card for card in line.standing if card.version != event.version])
         elif isinstance(event, SourceRegistered):
             self._sources[event.source] = event.historic
+        elif isinstance(event, PlanPublished):
+            self._take_plan(event)
         else:
             raise UnknownEventShape(f"{type(event).__name__} is no event of the catalogue")
         self.version += 1
@@ -169,6 +202,13 @@ class Catalogue:
         assert card.digest == event.digest, "the digest is of the document's own bytes"
         line.published.append(card)
         line.stand([*line.standing, card])
+
+    def _take_plan(self, event: PlanPublished) -> None:
+        plan = load_plan(bytes(event.document), version=event.version)
+        versions = self._plans.setdefault(event.plan_id, [])
+        assert event.version == len(versions) + 1, "versions of a plan count up from 1"
+        assert plan.digest == event.digest, "the digest is of the document's own bytes"
+        versions.append(plan)
 
 
 def apply(catalogue: Catalogue, event: CatalogueEvent) -> None:
@@ -197,14 +237,14 @@ def publish_rate_card(
     """
     findings = check_rate_card(document)
     if findings:
-        raise _refused(document, findings)
+        raise _card_refused(document, findings)
     canonical = canonical_document(document)
     digest, card_id = document_digest(canonical), str(document["card_id"])
     if any(card.digest == digest for card in catalogue.cards()):
         return []
     findings = list(_date_findings(catalogue, card_id, effective_at(document), at))
     if findings:
-        raise _refused(document, findings)
+        raise _card_refused(document, findings)
     published = RateCardPublished(
         recorded_at=at,
         actor=actor,
@@ -242,6 +282,40 @@ def withdraw_rate_card(
     return [RateCardWithdrawn(recorded_at=at, actor=actor, reason=reason, card_id=card_id, version=version)]
 
 
+def publish_plan(
+    catalogue: Catalogue,
+    document: Mapping[str, object],
+    at: datetime,
+    actor: Actor,
+    reason: str | None = None,
+) -> list[CatalogueEvent]:
+    """The document is published as the next version of its plan. The very document that is the newest changes nothing.
+
+    Raises: PlanRefused, with every finding on a line of its own.
+    """
+    findings = check_plan(document)
+    if findings:
+        raise _plan_refused(document, findings)
+    plan = read_plan(document)
+    findings = list(_card_findings(catalogue, plan))
+    if findings:
+        raise _plan_refused(document, findings)
+    canonical = canonical_json(document)
+    digest, newest = document_digest(canonical), catalogue.plan(plan.plan_id)
+    if newest is not None and newest.digest == digest:
+        return []
+    published = PlanPublished(
+        recorded_at=at,
+        actor=actor,
+        reason=reason,
+        plan_id=plan.plan_id,
+        version=newest.version + 1 if newest else 1,
+        digest=digest,
+        document=msgspec.Raw(canonical),
+    )
+    return [published]
+
+
 def register_source(
     catalogue: Catalogue, source: str, historic: bool, at: datetime, actor: Actor, reason: str | None = None
 ) -> list[CatalogueEvent]:
@@ -274,7 +348,32 @@ def _date_findings(
         )
 
 
-def _refused(document: Mapping[str, object], findings: list[Finding]) -> RateCardRefused:
+def _card_findings(catalogue: Catalogue, plan: PlanDocument) -> Iterator[Finding]:
+    """Whether usage on the plan can be priced: its card stands, and lists every action that the plan names."""
+    standing = [card for card in catalogue.cards() if card.card_id == plan.card_id]
+    if not standing:
+        known = sorted({card.card_id for card in catalogue.cards()})
+        yield Finding(
+            "card_id",
+            f"{plan.card_id!r} is no published rate card: publish it first, or name one of {known[:20]}",
+        )
+        return
+    for where, action in actions_named(plan):
+        if not any(card.prices(action) for card in standing):
+            yield Finding(
+                where,
+                f"rate card {plan.card_id} has no rate for {action!r}: name one of {standing[-1].actions()[:20]}",
+            )
+
+
+def _card_refused(document: Mapping[str, object], findings: list[Finding]) -> RateCardRefused:
+    return RateCardRefused(_told("rate card", document.get("card_id"), findings), findings=len(findings))
+
+
+def _plan_refused(document: Mapping[str, object], findings: list[Finding]) -> PlanRefused:
+    return PlanRefused(_told("plan", document.get("plan_id"), findings), findings=len(findings))
+
+
+def _told(kind: str, named: object, findings: list[Finding]) -> str:
     lines = "\n".join(finding.text() for finding in findings)
-    named = str(document.get("card_id", "without a card_id"))[:80]
-    return RateCardRefused(f"rate card {named} is not published:\n{lines}", findings=len(findings))
+    return f"{kind} {'without an id' if named is None else str(named)[:80]} is not published:\n{lines}"

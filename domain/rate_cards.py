@@ -1,15 +1,12 @@
 """The document of a rate card: what may be written in it, what is wrong with it, and the card it becomes.
 
-A document is what a TOML or JSON file holds: tables, arrays and strings; every number is a quoted decimal string, so that no
-float ever stands between the publisher and the price. Its digest is the SHA-256 of its canonical JSON: keys sorted, no spaces,
-UTF-8, ``effective_at`` in UTC.
+Every number is a quoted decimal string. Its digest is the SHA-256 of its canonical JSON, with ``effective_at`` in UTC.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from fractions import Fraction
 from math import lcm
@@ -17,6 +14,18 @@ from math import lcm
 import msgspec
 
 from domain.amounts import NANOS_PER_UNIT, format_credits, parse_credits, parse_quantity
+from domain.documents import (
+    Finding,
+    action_findings,
+    canonical_json,
+    credits_findings,
+    document_digest,
+    document_id_findings,
+    name_findings,
+    reading_findings,
+    size_findings,
+    unreadable,
+)
 from domain.errors import LedgerError, Malformed, UnknownEventShape
 from domain.pricing import (
     ExactTerm,
@@ -36,27 +45,12 @@ from domain.times import instant_text, parse_instant
 
 PRICE_PLACES_MAX = 12
 FACTOR_PLACES_MAX = 9
-DOCUMENT_BYTES_MAX = 1_048_576
 VOLUME_REFUSED = (
     "volume pricing is refused for prepaid credits: later usage would change an earlier charge; use graduated"
 )
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
-_ACTION = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*){0,7}", re.ASCII)
-_CARD_ID = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
 _PRICE = re.compile(r"(0|[1-9][0-9]{0,11})(\.[0-9]{1,12})?", re.ASCII)
 _FACTOR = re.compile(r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?", re.ASCII)
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One thing that is wrong with a document: where it stands, and what would be right."""
-
-    where: str
-    detail: str
-
-    def text(self) -> str:
-        """The finding as one line."""
-        return f"{self.where}: {self.detail}"
 
 
 class _Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -166,10 +160,9 @@ def check_rate_card(document: Mapping[str, object]) -> list[Finding]:
     if findings:
         return findings
     encoded = canonical_document(document)
-    if len(encoded) > DOCUMENT_BYTES_MAX:
-        return [
-            Finding("document", f"has {len(encoded)} bytes: at most {DOCUMENT_BYTES_MAX} can be published")
-        ]
+    findings = size_findings(encoded)
+    if findings:
+        return findings
     return _sample_findings(load_rate_card(encoded, version=1, publisher="", published_at=card.effective_at))
 
 
@@ -178,14 +171,7 @@ def canonical_document(document: Mapping[str, object]) -> bytes:
 
     Raises: Malformed, naming ``effective_at``, unless that is a time with its offset.
     """
-    return msgspec.json.encode(
-        {**document, "effective_at": instant_text(effective_at(document))}, order="sorted"
-    )
-
-
-def document_digest(canonical: bytes) -> str:
-    """SHA-256 of a canonical document, in hex."""
-    return hashlib.sha256(canonical).hexdigest()
+    return canonical_json({**document, "effective_at": instant_text(effective_at(document))})
 
 
 def effective_at(document: Mapping[str, object]) -> datetime:
@@ -327,26 +313,15 @@ def _shape_findings(document: Mapping[str, object]) -> list[Finding]:
     except Malformed as error:
         findings.append(Finding("effective_at", error.detail))
     head = {**document, "rates": [], "effective_at": "2000-01-01T00:00:00Z"}
-    findings += _reading_findings(head, CardDocument, "document")
+    findings += reading_findings(head, CardDocument, "document")
     rates = document.get("rates")
     if not isinstance(rates, list) or not rates:
         return [*findings, Finding("rates", "a rate card has at least one [[rates]] table")]
     for number, rate in enumerate(rates):
         where = f"rates[{number}]"
         volume = list(_volume_findings(rate, where))
-        findings += volume or _reading_findings(rate, RateLine, where)
+        findings += volume or reading_findings(rate, RateLine, where)
     return findings
-
-
-def _reading_findings(value: object, shape: type[_Line], where: str) -> list[Finding]:
-    try:
-        msgspec.convert(value, type=shape)
-        # What cannot be written as UTF-8 cannot be published.
-        msgspec.json.encode(value)
-    except (msgspec.ValidationError, UnicodeEncodeError, TypeError) as error:
-        detail = str(error).replace("`$.", "`").replace("$.", "")
-        return [Finding(where, f"{detail} (every number is a quoted decimal string such as '0.5')")]
-    return []
 
 
 def _volume_findings(rate: object, where: str) -> Iterator[Finding]:
@@ -357,30 +332,19 @@ def _volume_findings(rate: object, where: str) -> Iterator[Finding]:
 
 
 def _head_findings(card: CardDocument) -> Iterator[Finding]:
-    if not _CARD_ID.fullmatch(card.card_id):
-        yield Finding("card_id", f"{card.card_id[:80]!r} is no id: write lower-case ASCII such as 'standard'")
+    yield from document_id_findings("card_id", card.card_id, "standard")
     for table, names in (("meters", card.meters), ("dimensions", card.dimensions)):
         for name in names:
-            yield from _name_findings(f"{table}.{name[:80]}", name)
+            yield from name_findings(f"{table}.{name[:80]}", name)
     for meter, unit in card.meters.items():
-        yield from _name_findings(f"meters.{meter[:80]}", unit)
-
-
-def _name_findings(where: str, name: str) -> Iterator[Finding]:
-    if not _NAME.fullmatch(name):
-        yield Finding(
-            where,
-            f"{name[:80]!r} is no name: write lower-case ASCII with underscores, such as 'input_tokens'",
-        )
+        yield from name_findings(f"meters.{meter[:80]}", unit)
 
 
 def _rates_findings(card: CardDocument) -> Iterator[Finding]:
     seen: set[str] = set()
     for number, line in enumerate(card.rates):
         where = f"rates[{number}]"
-        if not _ACTION.fullmatch(line.action) or len(line.action) > 100:
-            detail = f"{line.action[:80]!r} is no action: write lower-case words with dots, such as 'image.generate'"
-            yield Finding(f"{where}.action", detail)
+        yield from action_findings(f"{where}.action", line.action)
         if line.action in seen:
             yield Finding(f"{where}.action", f"{line.action!r} is listed twice: one rate prices an action")
         seen.add(line.action)
@@ -406,7 +370,7 @@ def _rate_findings(card: CardDocument, line: RateLine, where: str) -> Iterator[F
             yield Finding(f"{where}.multipliers[{number}].dimension", detail)
     for number, sample in enumerate(line.samples):
         if sample.price is not None:
-            yield from _unreadable(parse_credits, f"{where}.samples[{number}].price", sample.price)
+            yield from credits_findings(f"{where}.samples[{number}].price", sample.price)
 
 
 def _term_findings(
@@ -467,7 +431,7 @@ def _multiplier_findings(
         yield from _factor_findings(f"{where}.base", multiplier.base)
         yield from _factor_findings(f"{where}.slope", multiplier.slope)
         if multiplier.default_number is not None:
-            yield from _unreadable(parse_quantity, f"{where}.default_number", multiplier.default_number)
+            yield from unreadable(parse_quantity, f"{where}.default_number", multiplier.default_number)
         return
     if not multiplier.values:
         yield Finding(f"{where}.values", "a table lists at least one value with its factor")
@@ -491,15 +455,8 @@ def _factor_findings(where: str, factor: str) -> Iterator[Finding]:
         )
 
 
-def _unreadable(parse: Callable[[str, str], int], where: str, text: str) -> Iterator[Finding]:
-    try:
-        parse(text, where)
-    except Malformed as error:
-        yield Finding(where, error.detail)
-
-
 def _size_findings(where: str, text: str) -> Iterator[Finding]:
-    findings = list(_unreadable(parse_quantity, where, text))
+    findings = list(unreadable(parse_quantity, where, text))
     yield from findings
     if not findings and parse_quantity(text, where) == 0:
         yield Finding(where, "a size is above zero")

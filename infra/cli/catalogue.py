@@ -26,8 +26,9 @@ def publish(
     import tomllib
 
     from api.answers import RateCardAnswer
+    from domain.documents import document_digest
     from domain.errors import Malformed
-    from domain.rate_cards import canonical_document, document_digest
+    from domain.rate_cards import canonical_document
 
     try:
         document = tomllib.loads(file.read_text())

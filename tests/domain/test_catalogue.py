@@ -250,6 +250,7 @@ def test_topics_are_stable() -> None:
         "RateCardPublished.1",
         "RateCardWithdrawn.1",
         "SourceRegistered.1",
+        "PlanPublished.1",
     ]
     assert SourceRegistered.TOPIC == "SourceRegistered.1"
 

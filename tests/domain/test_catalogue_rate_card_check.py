@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from domain.rate_cards import canonical_document, check_rate_card, document_digest
+from domain.documents import document_digest
+from domain.rate_cards import canonical_document, check_rate_card
 
 Document = dict[str, object]
 
