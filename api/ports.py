@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from domain.account.events import AccountEvent
-from domain.account.index import IndexKind
+from domain.account.index import EndedHold, IndexKind
 from domain.account.state import TeamAccount
 from domain.catalogue import Catalogue
 from projections.statement import StatementFilter, StatementPage
@@ -38,6 +38,13 @@ class StoredEvent(msgspec.Struct, frozen=True):
     event: AccountEvent
 
 
+class DenialRepeats(msgspec.Struct, frozen=True):
+    """Equal denials that followed one on file within its minute: how many, and when the last."""
+
+    repeats: int
+    last_at: datetime
+
+
 class AccountReads(Protocol):
     """Reads of one team's account and events. Raises: Busy when the database does not answer within its bounds."""
 
@@ -61,6 +68,10 @@ class AccountReads(Protocol):
         """The team's newest version at a position of its shard; 0 before its first event."""
         ...
 
+    async def version_as_of(self, team_id: str, at: datetime) -> int:
+        """The version of the newest event recorded at or before the instant; 0 before the team's first."""
+        ...
+
     async def usage(self, team_id: str, usage_key: str) -> StoredEvent | None:
         """The event of this team that holds the claim of a usage record."""
         ...
@@ -71,6 +82,22 @@ class AccountReads(Protocol):
 
     async def entries(self, team_id: str, kind: IndexKind, keys: Collection[str]) -> dict[str, bytes]:
         """The index entries of these keys; a key without one is absent."""
+        ...
+
+    async def latest(
+        self, team_id: str, kind: IndexKind, *, prefix: str = "", before: str | None = None, limit: int
+    ) -> list[tuple[str, bytes]]:
+        """At most ``limit`` index entries of a kind whose keys begin so and come before ``before``, greatest key first."""
+        ...
+
+    async def ended_holds(
+        self, team_id: str, *, before: str | None = None, limit: int
+    ) -> list[tuple[str, EndedHold]]:
+        """At most ``limit`` holds that have ended, the newest made first; only those made before the hold ``before``."""
+        ...
+
+    async def denial_repeats(self, team_id: str, versions: Collection[int]) -> dict[int, DenialRepeats]:
+        """How often each denial appended at these versions was met again; one that was not is absent."""
         ...
 
 

@@ -11,11 +11,11 @@ from threading import Lock
 import msgspec
 
 from api.keys import StoredKey
-from api.ports import AccountOnFile, StoredEvent
+from api.ports import AccountOnFile, DenialRepeats, StoredEvent
 from domain.account.charging import charge_usage
 from domain.account.decision import Decision, account_id, copy_of
 from domain.account.events import AccountEvent, ChargeRefunded, RecordedEvent
-from domain.account.index import AccountIndex, IndexKind, IndexOverlay
+from domain.account.index import AccountIndex, EndedHold, IndexKind, IndexOverlay
 from domain.account.state import TeamAccount
 from domain.actors import Actor
 from domain.catalogue import Catalogue, apply, publish_rate_card
@@ -38,7 +38,7 @@ class Team:
     index: IndexOverlay = field(default_factory=IndexOverlay)
     events: list[StoredEvent] = field(default_factory=list)
     answers: dict[tuple[str, str], tuple[bytes, bytes]] = field(default_factory=dict)
-    denial_repeats: dict[int, int] = field(default_factory=dict)
+    denial_repeats: dict[int, DenialRepeats] = field(default_factory=dict)
     sums: Sums = NOTHING
 
 
@@ -78,7 +78,8 @@ class MemoryLedger:
             team.answers[key] = answer
         repeated = saved.decision.repeated_denial
         if repeated is not None:
-            team.denial_repeats[repeated] = team.denial_repeats.get(repeated, 0) + 1
+            met = team.denial_repeats.get(repeated)
+            team.denial_repeats[repeated] = DenialRepeats((met.repeats if met else 0) + 1, saved.decision.at)
 
     def use(self, record: UsageRecord) -> None:
         """The record is charged or waived as the stream would."""
@@ -154,6 +155,14 @@ class MemoryLedger:
         reached = [each.version for each in team.events if each.position <= position] if team else []
         return max(reached, default=0)
 
+    async def version_as_of(self, team_id: str, at: datetime) -> int:
+        """The newest version recorded by the instant."""
+        team = self.teams.get(team_id)
+        return max(
+            (each.version for each in (team.events if team else []) if each.event.recorded_at <= at),
+            default=0,
+        )
+
     async def usage(self, team_id: str, usage_key: str) -> StoredEvent | None:
         """The event with the claim."""
         team = self.teams.get(team_id)
@@ -174,6 +183,31 @@ class MemoryLedger:
         """Index entries."""
         index = self.teams[team_id].index
         return {key: entry for key in keys if (entry := index.entry(kind, key)) is not None}
+
+    async def latest(
+        self, team_id: str, kind: IndexKind, *, prefix: str = "", before: str | None = None, limit: int
+    ) -> list[tuple[str, bytes]]:
+        """Index entries of a kind, greatest key first."""
+        found = self.teams[team_id].index.latest(kind, prefix)
+        return [(key, entry) for key, entry in found if before is None or key < before][:limit]
+
+    async def ended_holds(
+        self, team_id: str, *, before: str | None = None, limit: int
+    ) -> list[tuple[str, EndedHold]]:
+        """Ended holds, newest first."""
+        keys = {
+            (len(key), key): msgspec.json.decode(entry, type=EndedHold)
+            for key, entry in self.teams[team_id].index.latest("hold")
+        }
+        below = (len(before), before) if before else None
+        return [(key[1], keys[key]) for key in sorted(keys, reverse=True) if below is None or key < below][
+            :limit
+        ]
+
+    async def denial_repeats(self, team_id: str, versions: Collection[int]) -> dict[int, DenialRepeats]:
+        """Denials met again."""
+        met = self.teams[team_id].denial_repeats
+        return {version: met[version] for version in versions if version in met}
 
     def page(
         self, team_id: str, *, asked: StatementFilter, after: int | None, limit: int, newest_first: bool

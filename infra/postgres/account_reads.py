@@ -9,27 +9,36 @@ from datetime import datetime
 from typing import TypeAlias
 from uuid import UUID
 
+import msgspec
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow, tuple_row
 from psycopg_pool import AsyncConnectionPool
 
 from api.keys import StoredKey
-from api.ports import AccountOnFile, StoredEvent
+from api.ports import AccountOnFile, DenialRepeats, StoredEvent
 from domain.account.applying import fold
 from domain.account.decision import account_id
-from domain.account.events import ChargeRefunded, CreditsCharged, UsageWaived
-from domain.account.index import IndexKind
+from domain.account.events import ChargeRefunded, CreditsCharged, HoldCaptured, UsageWaived
+from domain.account.index import EndedHold, IndexKind
 from domain.account.state import STATE_SCHEMA, TeamAccount
 from domain.errors import Busy
 from domain.shards import shard_of
 from infra.postgres.connections import CONNECT_TIMEOUT_SECONDS, Timeouts, session_options
-from infra.postgres.heads import FOLD_ROWS
+from infra.postgres.heads import FOLD_ROWS, key_beyond, recorded_at_of
 from infra.postgres.mapper import ACCOUNT_SHAPES, decode_account
 
 WAIT_SECONDS_MAX = 5.0
 Pool: TypeAlias = "AsyncConnectionPool[AsyncConnection[TupleRow]]"
 
+_CHARGED = (CreditsCharged, UsageWaived, HoldCaptured)
+_REFUND_TOPICS = [ChargeRefunded.TOPIC, *ChargeRefunded.OLD_TOPICS]
+_LAST_VERSION = (
+    "SELECT coalesce(max(originator_version), 0) FROM ledger_events WHERE shard = %s AND originator_id = %s"
+)
+_STATE_AT = (
+    "SELECT state FROM ledger_events WHERE shard = %s AND originator_id = %s AND originator_version = %s"
+)
 _EVENT = "originator_version, position, topic, state, previous_hash, hash"
 
 
@@ -144,8 +153,27 @@ class PostgresAccountReads:
         )
         return int(rows[0][0]) if rows else 0
 
+    async def version_as_of(self, team_id: str, at: datetime) -> int:
+        """Found by halving, on one connection: ``recorded_at`` never decreases within a stream."""
+        shard, originator = self._shard(team_id), account_id(team_id)
+        async with self._shards.connection_for(shard) as connection:
+            cursor = connection.cursor(row_factory=tuple_row)
+            await cursor.execute(_LAST_VERSION, (shard, originator))
+            row = await cursor.fetchone()
+            by_then, beyond = 0, (row[0] if row else 0) + 1
+            while beyond - by_then > 1:
+                middle = (by_then + beyond) // 2
+                await cursor.execute(_STATE_AT, (shard, originator, middle), binary=True)
+                row = await cursor.fetchone()
+                assert row is not None, f"version {middle} of team {team_id!r} is missing"
+                if recorded_at_of(row[0]) <= at:
+                    by_then = middle
+                else:
+                    beyond = middle
+        return by_then
+
     async def usage(self, team_id: str, usage_key: str) -> StoredEvent | None:
-        """The event with the claim, if it is this team's; the identities of due facts in the same column are no usage."""
+        """The event with the claim, if it is this team's: usage or a capture; other identities in the same column are neither."""
         shard = self._shard(team_id)
         rows = await self._rows(
             shard,
@@ -153,7 +181,7 @@ class PostgresAccountReads:
             (shard, UUID(hex=usage_key), account_id(team_id)),
         )
         stored = [_stored(row) for row in rows]
-        return next((each for each in stored if isinstance(each.event, CreditsCharged | UsageWaived)), None)
+        return next((each for each in stored if isinstance(each.event, _CHARGED)), None)
 
     async def refunds(self, team_id: str, charge_id: str, after: int) -> list[StoredEvent]:
         """Read from the stream itself, not from a projection that may be behind; asked only of charges with refunds."""
@@ -161,9 +189,9 @@ class PostgresAccountReads:
         rows = await self._rows(
             shard,
             f"SELECT {_EVENT} FROM ledger_events WHERE shard = %s AND originator_id = %s"  # noqa: S608 - from constants
-            " AND originator_version > %s AND topic = %s AND position(%s::bytea IN state) > 0"
+            " AND originator_version > %s AND topic = ANY(%s) AND position(%s::bytea IN state) > 0"
             " ORDER BY originator_version",
-            (shard, account_id(team_id), after, ChargeRefunded.TOPIC, charge_id.encode()),
+            (shard, account_id(team_id), after, _REFUND_TOPICS, charge_id.encode()),
         )
         stored = [_stored(row) for row in rows]
         return [
@@ -183,6 +211,46 @@ class PostgresAccountReads:
             (shard, team_id, kind, list(keys)),
         )
         return dict(rows)
+
+    async def latest(
+        self, team_id: str, kind: IndexKind, *, prefix: str = "", before: str | None = None, limit: int
+    ) -> list[tuple[str, bytes]]:
+        """As the port says, by a range of the index."""
+        shard = self._shard(team_id)
+        ends = [end for end in (before, key_beyond(prefix)) if end is not None]
+        below, bounds = (" AND key < %s", [min(ends)]) if ends else ("", [])
+        return await self._rows(
+            shard,
+            "SELECT key, entry FROM account_index WHERE shard = %s AND team_id = %s AND kind = %s AND key >= %s"  # noqa: S608 - constants
+            f"{below} ORDER BY key DESC LIMIT %s",
+            (shard, team_id, kind, prefix, *bounds, limit),
+        )
+
+    async def ended_holds(
+        self, team_id: str, *, before: str | None = None, limit: int
+    ) -> list[tuple[str, EndedHold]]:
+        """As the port says. Ids of holds count up, so of two the longer, then the greater, is the newer."""
+        shard = self._shard(team_id)
+        below, bounds = (" AND (length(key), key) < (%s, %s)", [len(before), before]) if before else ("", [])
+        rows = await self._rows(
+            shard,
+            "SELECT key, entry FROM account_index WHERE shard = %s AND team_id = %s AND kind = 'hold'"  # noqa: S608 - constants
+            f"{below} ORDER BY length(key) DESC, key DESC LIMIT %s",
+            (shard, team_id, *bounds, limit),
+        )
+        return [(key, msgspec.json.decode(entry, type=EndedHold)) for key, entry in rows]
+
+    async def denial_repeats(self, team_id: str, versions: Collection[int]) -> dict[int, DenialRepeats]:
+        """As the port says."""
+        if not versions:
+            return {}
+        shard = self._shard(team_id)
+        rows = await self._rows(
+            shard,
+            "SELECT version, repeats, last_at FROM denial_repeat WHERE shard = %s AND team_id = %s AND version = ANY(%s)",
+            (shard, team_id, list(versions)),
+        )
+        return {version: DenialRepeats(repeats, last_at) for version, repeats, last_at in rows}
 
     async def key(self, key_id: str) -> StoredKey | None:
         """The API key of that id."""
