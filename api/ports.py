@@ -12,6 +12,8 @@ from domain.account.events import AccountEvent
 from domain.account.index import EndedHold, IndexKind
 from domain.account.state import TeamAccount
 from domain.catalogue import Catalogue
+from domain.team.events import TeamEvent
+from domain.team.state import Team
 from projections.statement import StatementFilter, StatementPage
 
 
@@ -45,6 +47,30 @@ class DenialRepeats(msgspec.Struct, frozen=True):
     last_at: datetime
 
 
+class TeamOnFile(msgspec.Struct, frozen=True):
+    """A team's people and paperwork as their head holds them, the position of the shard and the clock, all of one instant.
+
+    ``team.version`` counts the events of the team's own stream, 0 before the first; it is not the account's version. The team is
+    the reader's own: it may be changed.
+    """
+
+    team: Team
+    position: int
+    now: datetime
+
+
+class StoredTeamEvent(msgspec.Struct, frozen=True):
+    """One event of a team's people and paperwork as stored, at its place in their own stream and the shard's log."""
+
+    version: int
+    position: int
+    topic: str
+    state: bytes
+    previous_hash: bytes
+    hash: bytes
+    event: TeamEvent
+
+
 class AccountReads(Protocol):
     """Reads of one team's account and events. Raises: Busy when the database does not answer within its bounds."""
 
@@ -62,6 +88,22 @@ class AccountReads(Protocol):
         newest_first: bool = False,
     ) -> list[StoredEvent]:
         """At most ``limit`` events beyond the version ``after`` in the direction asked for, none above ``until``."""
+        ...
+
+    async def team(self, team_id: str) -> TeamOnFile | None:
+        """The team's people and paperwork now: empty at version 0 before their first event, None without an account."""
+        ...
+
+    async def paperwork(
+        self,
+        team_id: str,
+        *,
+        after: int | None = None,
+        until: int | None = None,
+        limit: int,
+        newest_first: bool = False,
+    ) -> list[StoredTeamEvent]:
+        """The events of the team's people and paperwork, as ``events`` gives those of the account."""
         ...
 
     async def version_at(self, team_id: str, position: int) -> int:

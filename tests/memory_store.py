@@ -11,7 +11,7 @@ from threading import Lock
 import msgspec
 
 from api.keys import StoredKey
-from api.ports import AccountOnFile, DenialRepeats, StoredEvent
+from api.ports import AccountOnFile, DenialRepeats, StoredEvent, StoredTeamEvent, TeamOnFile
 from domain.account.charging import charge_usage
 from domain.account.decision import Decision, account_id, copy_of
 from domain.account.events import AccountEvent, ChargeRefunded, RecordedEvent
@@ -21,6 +21,10 @@ from domain.actors import Actor
 from domain.catalogue import Catalogue, apply, publish_rate_card
 from domain.chain import GENESIS, event_hash
 from domain.shards import shard_of
+from domain.team import state as team_state
+from domain.team.decision import TeamDecision
+from domain.team.events import TeamEvent
+from domain.team.state import Team, team_stream_id
 from domain.usage import UsageRecord
 from projections.statement import NOTHING, StatementFilter, StatementPage, StatementRows, Sums, rows_of
 
@@ -31,12 +35,14 @@ STREAM = Actor("usage", "ingest")
 
 
 @dataclass
-class Team:
+class Kept:
     """All that is kept of one team."""
 
     account: TeamAccount
+    paperwork: Team
     index: IndexOverlay = field(default_factory=IndexOverlay)
     events: list[StoredEvent] = field(default_factory=list)
+    paperwork_events: list[StoredTeamEvent] = field(default_factory=list)
     answers: dict[tuple[str, str], tuple[bytes, bytes]] = field(default_factory=dict)
     denial_repeats: dict[int, DenialRepeats] = field(default_factory=dict)
     sums: Sums = NOTHING
@@ -51,7 +57,7 @@ class MemoryLedger:
     def clear(self, now: datetime = START) -> None:
         """Nothing has happened yet."""
         self.now = now
-        self.teams: dict[str, Team] = {}
+        self.teams: dict[str, Kept] = {}
         self.positions: dict[int, int] = {}
         self.keys: dict[str, StoredKey] = {}
         self.catalogue = Catalogue()
@@ -71,7 +77,7 @@ class MemoryLedger:
                 self._commit(team_id, session.saved)
 
     def _commit(self, team_id: str, saved: Saved) -> None:
-        self.write(team_id, saved.decision)
+        self.write(team_id, saved.decision, saved.team)
         team = self.teams[team_id]
         if saved.answered is not None:
             key, answer = saved.answered
@@ -94,12 +100,16 @@ class MemoryLedger:
         for event in publish_rate_card(self.catalogue, document, self.now, TEST_ACTOR):
             apply(self.catalogue, event)
 
-    def write(self, team_id: str, decision: Decision) -> None:
-        """Events, head and index of a decision stand, and are projected at once."""
+    def write(self, team_id: str, decision: Decision, paperwork: TeamDecision | None = None) -> None:
+        """Events, heads and index of a decision stand, those of the team's paperwork first, and are projected at once."""
         shard = shard_of(team_id, SHARDS)
         team = self.teams.get(team_id)
         if team is None:
-            team = self.teams[team_id] = Team(decision.account)
+            team = self.teams[team_id] = Kept(decision.account, Team(team_id=team_id))
+        if paperwork is not None:
+            for filed in paperwork.events:
+                self._append_paperwork(team, team_id, shard, filed)
+            team.paperwork = paperwork.team
         for event in decision.events:
             self._append(team, team_id, shard, event)
         for change in decision.index_changes:
@@ -107,7 +117,17 @@ class MemoryLedger:
         team.index.usages.update(decision.index.usages)
         team.account = decision.account
 
-    def _append(self, team: Team, team_id: str, shard: int, event: AccountEvent) -> None:
+    def _append_paperwork(self, team: Kept, team_id: str, shard: int, event: TeamEvent) -> None:
+        stored = team.paperwork_events
+        version = len(stored) + 1
+        position = self.positions[shard] = self.positions.get(shard, 0) + 1
+        previous = stored[-1].hash if stored else GENESIS
+        state = msgspec.json.encode(event)
+        digest = event_hash(previous, team_stream_id(team_id).bytes, version, event.TOPIC, state)
+        stored.append(StoredTeamEvent(version, position, event.TOPIC, state, previous, digest, event))
+        self.statement.write(shard, [], position)
+
+    def _append(self, team: Kept, team_id: str, shard: int, event: AccountEvent) -> None:
         version = len(team.events) + 1
         position = self.positions[shard] = self.positions.get(shard, 0) + 1
         previous = team.events[-1].hash if team.events else GENESIS
@@ -127,6 +147,35 @@ class MemoryLedger:
         if team is None:
             return None
         return AccountOnFile(copy_of(team.account), self.positions[shard_of(team_id, SHARDS)], self.now)
+
+    async def team(self, team_id: str) -> TeamOnFile | None:
+        """The head of the team's people and paperwork."""
+        team = self.teams.get(team_id)
+        if team is None:
+            return None
+        position = self.positions[shard_of(team_id, SHARDS)]
+        return TeamOnFile(team_state.copy_of(team.paperwork), position, self.now)
+
+    async def paperwork(
+        self,
+        team_id: str,
+        *,
+        after: int | None = None,
+        until: int | None = None,
+        limit: int,
+        newest_first: bool = False,
+    ) -> list[StoredTeamEvent]:
+        """A part of the stream of the team's people and paperwork."""
+        team = self.teams.get(team_id)
+        stored = list(team.paperwork_events) if team else []
+        if newest_first:
+            stored.reverse()
+        return [
+            each
+            for each in stored
+            if (until is None or each.version <= until)
+            and (after is None or (each.version < after if newest_first else each.version > after))
+        ][:limit]
 
     async def events(
         self,
@@ -233,12 +282,17 @@ class MemorySession:
     """One transaction: nothing stands before its clean end."""
 
     def __init__(self, ledger: MemoryLedger, team_id: str) -> None:
+        self._team_id = team_id
         self._team = ledger.teams.get(team_id)
         self.account: TeamAccount | None = self._team.account if self._team else None
         self.now = ledger.now
         # A layer of its own, so that a refusal leaves nothing in the one beneath.
         self.index: AccountIndex = IndexOverlay(self._team.index if self._team else None)
         self.saved: Saved | None = None
+
+    def load_team(self) -> Team:
+        """The team's people and paperwork; empty at version 0 before their first event."""
+        return self._team.paperwork if self._team else Team(team_id=self._team_id)
 
     def answer_on_file(self, principal: str, key: str) -> tuple[bytes, bytes] | None:
         """What the key was answered."""
@@ -254,11 +308,13 @@ class MemorySession:
         key: str,
         body_digest: bytes,
         answer: bytes,
+        team: TeamDecision | None = None,
     ) -> None:
         """The decision will stand at the clean end."""
         assert expected_version == (self.account.version if self.account else 0)
         assert account is decision.account
-        self.saved = Saved(decision, ((principal, key), (body_digest, answer)))
+        assert team is None or team.expected_version == self.load_team().version
+        self.saved = Saved(decision, ((principal, key), (body_digest, answer)), team)
 
     def save_due(self, account: TeamAccount, decision: Decision, expected_version: int) -> None:
         """What was due will stand at the clean end."""
@@ -273,3 +329,4 @@ class Saved:
 
     decision: Decision
     answered: tuple[tuple[str, str], tuple[bytes, bytes]] | None = None
+    team: TeamDecision | None = None

@@ -16,7 +16,7 @@ from psycopg.rows import TupleRow, tuple_row
 from psycopg_pool import AsyncConnectionPool
 
 from api.keys import StoredKey
-from api.ports import AccountOnFile, DenialRepeats, StoredEvent
+from api.ports import AccountOnFile, DenialRepeats, StoredEvent, StoredTeamEvent, TeamOnFile
 from domain.account.applying import fold
 from domain.account.decision import account_id
 from domain.account.events import ChargeRefunded, CreditsCharged, HoldCaptured, UsageWaived
@@ -24,9 +24,11 @@ from domain.account.index import EndedHold, IndexKind
 from domain.account.state import STATE_SCHEMA, TeamAccount
 from domain.errors import Busy
 from domain.shards import shard_of
+from domain.team.applying import fold as fold_team
+from domain.team.state import TEAM_SCHEMA, Team, team_stream_id
 from infra.postgres.connections import CONNECT_TIMEOUT_SECONDS, Timeouts, session_options
 from infra.postgres.heads import FOLD_ROWS, key_beyond, recorded_at_of
-from infra.postgres.mapper import ACCOUNT_SHAPES, decode_account
+from infra.postgres.mapper import ACCOUNT_SHAPES, TEAM_SHAPES, decode_account, decode_team
 
 WAIT_SECONDS_MAX = 5.0
 Pool: TypeAlias = "AsyncConnectionPool[AsyncConnection[TupleRow]]"
@@ -130,17 +132,41 @@ class PostgresAccountReads:
         newest_first: bool = False,
     ) -> list[StoredEvent]:
         """As the port says."""
+        rows = await self._stream(team_id, account_id(team_id), after, until, limit, newest_first)
+        return [_stored(row) for row in rows]
+
+    async def team(self, team_id: str) -> TeamOnFile | None:
+        """Head, position of the shard and clock of one statement, so of one instant."""
         shard = self._shard(team_id)
-        beyond, order = ("<", "DESC") if newest_first else (">", "ASC")
-        start = after if after is not None else (2**62 if newest_first else 0)
         rows = await self._rows(
             shard,
-            f"SELECT {_EVENT} FROM ledger_events WHERE shard = %s AND originator_id = %s"  # noqa: S608 - from constants
-            f" AND originator_version {beyond} %s AND originator_version <= %s"
-            f" ORDER BY originator_version {order} LIMIT %s",
-            (shard, account_id(team_id), start, 2**62 if until is None else until, limit),
+            "SELECT t.state, t.state_schema, t.version, l.position, clock_timestamp() FROM account_head h"
+            " JOIN shard_log l ON l.shard = h.shard LEFT JOIN team_head t ON (t.shard, t.team_id) = (h.shard, h.team_id)"
+            " WHERE h.shard = %s AND h.team_id = %s",
+            (shard, team_id),
         )
-        return [_stored(row) for row in rows]
+        if not rows:
+            return None
+        state, schema, version, position, now = rows[0]
+        now = self._now() if self._now else now
+        if schema is None:
+            return TeamOnFile(Team(team_id=team_id), position, now)
+        if schema == TEAM_SCHEMA:
+            return TeamOnFile(decode_team(state), position, now)
+        return TeamOnFile(await self._fold_team_again(team_id, version), position, now)
+
+    async def paperwork(
+        self,
+        team_id: str,
+        *,
+        after: int | None = None,
+        until: int | None = None,
+        limit: int,
+        newest_first: bool = False,
+    ) -> list[StoredTeamEvent]:
+        """As the port says."""
+        rows = await self._stream(team_id, team_stream_id(team_id), after, until, limit, newest_first)
+        return [_stored_paperwork(row) for row in rows]
 
     async def version_at(self, team_id: str, position: int) -> int:
         """Found from the newest event backwards: as many steps as the reader is behind."""
@@ -271,6 +297,27 @@ class PostgresAccountReads:
             return ["the database is installed with another number of shards: restart this process"]
         return []
 
+    async def _stream(
+        self,
+        team_id: str,
+        stream_id: UUID,
+        after: int | None,
+        until: int | None,
+        limit: int,
+        newest_first: bool,
+    ) -> list[TupleRow]:
+        """A part of a stream of the team."""
+        shard = self._shard(team_id)
+        beyond, order = ("<", "DESC") if newest_first else (">", "ASC")
+        start = after if after is not None else (2**62 if newest_first else 0)
+        return await self._rows(
+            shard,
+            f"SELECT {_EVENT} FROM ledger_events WHERE shard = %s AND originator_id = %s"  # noqa: S608 - from constants
+            f" AND originator_version {beyond} %s AND originator_version <= %s"
+            f" ORDER BY originator_version {order} LIMIT %s",
+            (shard, stream_id, start, 2**62 if until is None else until, limit),
+        )
+
     def _shard(self, team_id: str) -> int:
         return shard_of(team_id, self._shards.count)
 
@@ -288,6 +335,22 @@ class PostgresAccountReads:
             assert page, f"the account of team {team_id!r} has a head at {version} and no event after {after}"
             folded, _ = fold(folded, (stored.event for stored in page))
         return folded
+
+    async def _fold_team_again(self, team_id: str, version: int) -> Team:
+        """A head of another schema is not believed: the team is folded from its events, a portion at a time."""
+        folded = Team(team_id=team_id)
+        while folded.version < version:
+            page = await self.paperwork(team_id, after=folded.version, until=version, limit=FOLD_ROWS)
+            assert page, f"team {team_id!r} has a head at {version} and no event after {folded.version}"
+            fold_team(folded, (stored.event for stored in page))
+        return folded
+
+
+def _stored_paperwork(row: TupleRow) -> StoredTeamEvent:
+    version, position, topic, state, previous_hash, chained = row
+    return StoredTeamEvent(
+        version, position, topic, state, previous_hash, chained, TEAM_SHAPES.decode(topic, state)
+    )
 
 
 def _stored(row: TupleRow) -> StoredEvent:

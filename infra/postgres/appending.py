@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
 from struct import Struct
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
@@ -91,7 +91,7 @@ class HeadMoved(Exception):
 
 
 def new_events(events: Iterable[AccountEvent]) -> list[NewEvent]:
-    """The events as they will be stored."""
+    """An account's events as they will be stored."""
     # One buffer for all: growing a new one for each event costs half as much again as the encoding.
     buffer = bytearray(_EVENT_BYTES)
     stored: list[NewEvent] = []
@@ -107,12 +107,13 @@ def _text_field(text: str) -> bytes:
     return _length(len(encoded)) + encoded
 
 
-def encode(shard: int, write: AccountWrite) -> EncodedWrite:
-    """The account's rows and head as bytes, each event chained to the one before it."""
-    originator = write.account_id.bytes
-    version, previous = write.expected_version, write.previous_hash
+def chained(
+    shard: int, stream_id: UUID, version: int, previous: bytes, events: Iterable[NewEvent]
+) -> tuple[list[bytes], int, bytes]:
+    """The rows of the events that follow a version of a stream, each chained to the one before; the last version and hash."""
+    originator = stream_id.bytes
     rows: list[bytes] = []
-    for topic, state, claim in write.events:
+    for topic, state, claim in events:
         version += 1
         own = event_hash(previous, originator, version, topic, state)
         rows.append(
@@ -129,6 +130,14 @@ def encode(shard: int, write: AccountWrite) -> EncodedWrite:
             )
         )
         previous = own
+    return rows, version, previous
+
+
+def encode(shard: int, write: AccountWrite) -> EncodedWrite:
+    """The account's rows and head as bytes, each event chained to the one before it."""
+    rows, version, chain_hash = chained(
+        shard, write.account_id, write.expected_version, write.previous_hash, write.events
+    )
     account = write.account
     assert account.version == version, (
         f"{write.team_id}: state is at {account.version}, its events end at {version}"
@@ -139,7 +148,7 @@ def encode(shard: int, write: AccountWrite) -> EncodedWrite:
         write.account_id,
         write.expected_version,
         version,
-        previous,
+        chain_hash,
         encode_json(account),
         account.recorded_at,
         next_due_at(account),
@@ -220,7 +229,22 @@ def draw_positions(cursor: Cursor[TupleRow], counts: Mapping[int, int]) -> dict[
     return {shard: last[shard] - count + 1 for shard, count in counts.items()}
 
 
-def copy_events(cursor: Cursor[TupleRow], shards: Iterable[tuple[int, Sequence[EncodedWrite]]]) -> None:
+class HasRows(Protocol):
+    """What brings rows of events that lack only their position."""
+
+    @property
+    def rows(self) -> list[bytes]:
+        """The rows, in the order of their stream."""
+        ...
+
+
+class Rows(NamedTuple):
+    """Rows of a stream whose head somebody else writes."""
+
+    rows: list[bytes]
+
+
+def copy_events(cursor: Cursor[TupleRow], shards: Iterable[tuple[int, Sequence[HasRows]]]) -> None:
     """The events of each (first position, writes) are in the log, in this order.
 
     Raises: psycopg.errors.UniqueViolation when a version or a claim is taken.
@@ -266,9 +290,12 @@ def channel_of(shard: int) -> str:
     return f"ledger_shard_{shard}"
 
 
-def append(cursor: Cursor[TupleRow], shard: int, writes: Sequence[AccountWrite]) -> int:
+def append(
+    cursor: Cursor[TupleRow], shard: int, writes: Sequence[AccountWrite], before: Rows | None = None
+) -> int:
     """Events, heads and index of the accounts are written; returns the first position, the rest follow in this order.
 
+    ``before`` are rows of a stream whose head is written already; they come first.
     Raises: HeadMoved; psycopg.errors.UniqueViolation when an account was opened, or a claim made, by another writer.
     """
     encoded = [encode(shard, write) for write in writes]
@@ -278,12 +305,8 @@ def append(cursor: Cursor[TupleRow], shard: int, writes: Sequence[AccountWrite])
     if moving := [each for each in encoded if each.expected_version]:
         move_heads(cursor, moving)
     change_index(cursor, shard, [(write.team_id, write.index_changes) for write in writes])
-    count = sum(len(each.rows) for each in encoded)
+    streams: list[HasRows] = [before, *encoded] if before else [*encoded]
+    count = sum(len(each.rows) for each in streams)
     first = draw_positions(cursor, {shard: count})[shard]
-    copy_events(cursor, [(first, encoded)])
+    copy_events(cursor, [(first, streams)])
     return first
-
-
-def append_one(cursor: Cursor[TupleRow], shard: int, write: AccountWrite) -> int:
-    """One account's events, head and index are written; returns the first position. Raises: as `append`."""
-    return append(cursor, shard, [write])

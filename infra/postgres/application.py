@@ -20,7 +20,8 @@ from typing_extensions import override
 from domain.account.decision import account_id
 from domain.account.state import TeamAccount
 from domain.catalogue import CATALOGUE_ID, Catalogue, CatalogueEvent, fold
-from infra.postgres.mapper import AccountMapper, CatalogueEventOnFile, CatalogueMapper
+from domain.team.state import Team, team_stream_id
+from infra.postgres.mapper import CatalogueEventOnFile, CatalogueMapper, LedgerMapper
 from infra.postgres.recorder import HeadRecorder, ShardRecorder
 from infra.postgres.shards import LedgerDatastore, ShardMap
 from infra.settings import refuse_forbidden
@@ -73,7 +74,7 @@ class ShardFactory(SharedFactory):
 
 
 class LedgerApplication(Application[UUID]):
-    """The accounts of one shard as a library application: its repository, log and subscriptions are stock."""
+    """The accounts and teams of one shard as a library application: its repository, log and subscriptions are stock."""
 
     name = "ledger"
     is_snapshotting_enabled = True
@@ -93,7 +94,7 @@ class LedgerApplication(Application[UUID]):
 
     @override
     def construct_mapper(self) -> Mapper[UUID]:
-        return AccountMapper()
+        return LedgerMapper()
 
     def account(self, team_id: str, version: int | None = None) -> TeamAccount:
         """The team's account, at its newest version or an earlier one.
@@ -102,6 +103,14 @@ class LedgerApplication(Application[UUID]):
         """
         found: Any = self.repository.get(account_id(team_id), version=version)
         return cast("TeamAccount", found)
+
+    def team(self, team_id: str, version: int | None = None) -> Team:
+        """The team's people and paperwork, at the newest version or an earlier one.
+
+        Raises: eventsourcing.application.AggregateNotFoundError when there were none.
+        """
+        found: Any = self.repository.get(team_stream_id(team_id), version=version)
+        return cast("Team", found)
 
 
 class CatalogueApplication(Application[UUID]):

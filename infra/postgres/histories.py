@@ -1,14 +1,17 @@
-"""One team's stream, read in version order and a portion at a time, so that a history of any length fits."""
+"""One team's streams, read in version order and a portion at a time, so that a history of any length fits."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from uuid import UUID
 
 import psycopg
 
 from domain.account.decision import account_id
 from domain.account.events import RecordedEvent
-from infra.postgres.mapper import ACCOUNT_SHAPES
+from domain.team.events import RecordedTeamEvent
+from domain.team.state import team_stream_id
+from infra.postgres.mapper import ACCOUNT_SHAPES, TEAM_SHAPES
 from infra.postgres.shards import ShardMap
 
 FETCH_ROWS = 1_000
@@ -25,7 +28,25 @@ class PostgresEvents:
 
         Raises: UnknownEventShape for a shape newer than the code.
         """
-        shard, originator = self._shards.shard_of(team_id), account_id(team_id)
+        originator = account_id(team_id)
+        for version, topic, state in self._stored(team_id, originator, after, until):
+            yield RecordedEvent(originator, version, ACCOUNT_SHAPES.decode(topic, state))
+
+    def paperwork(
+        self, team_id: str, after: int = 0, until: int | None = None
+    ) -> Iterator[RecordedTeamEvent]:
+        """What happened to the team's people and paperwork, as ``events`` gives the account's; none of it is among those.
+
+        Raises: UnknownEventShape for a shape newer than the code.
+        """
+        stream_id = team_stream_id(team_id)
+        for version, topic, state in self._stored(team_id, stream_id, after, until):
+            yield RecordedTeamEvent(stream_id, version, TEAM_SHAPES.decode(topic, state))
+
+    def _stored(
+        self, team_id: str, stream_id: UUID, after: int, until: int | None
+    ) -> Iterator[tuple[int, str, bytes]]:
+        shard = self._shards.shard_of(team_id)
         with (
             self._shards.connection_for(shard) as connection,
             connection.transaction(),
@@ -36,7 +57,6 @@ class PostgresEvents:
             cursor.execute(
                 "SELECT originator_version, topic, state FROM ledger_events WHERE shard = %s AND originator_id = %s"
                 " AND originator_version > %s AND originator_version <= %s ORDER BY originator_version",
-                (shard, originator, after, 2**62 if until is None else until),
+                (shard, stream_id, after, 2**62 if until is None else until),
             )
-            for version, topic, state in cursor:
-                yield RecordedEvent(originator, version, ACCOUNT_SHAPES.decode(topic, state))
+            yield from cursor

@@ -16,10 +16,13 @@ from domain.account.state import TeamAccount
 from domain.chain import GENESIS
 from domain.errors import Busy
 from domain.ledger import OutcomeUnknown
-from infra.postgres.appending import AccountWrite, HeadMoved, append_one, new_events
+from domain.team.decision import TeamDecision
+from domain.team.state import Team
+from infra.postgres.appending import AccountWrite, HeadMoved, append, new_events
 from infra.postgres.connections import NOT_REACHED
 from infra.postgres.heads import Head, StoredIndex, load_heads
 from infra.postgres.shards import ShardMap
+from infra.postgres.team_heads import TeamHead, load_team_head, write_team_head
 
 Clock: TypeAlias = "Callable[[Cursor[TupleRow]], datetime]"
 """Tells the instant at which something is decided, on the connection that will write it."""
@@ -78,6 +81,7 @@ class PostgresAccountSession:
         self._shard = shard
         self._team_id = team_id
         self._head = self._locked_head(wait)
+        self._team_head: TeamHead | None = None
         self.saved = False
         self.account: TeamAccount | None = self._head.account if self._head else None
         self.index: AccountIndex = StoredIndex(cursor, shard, team_id)
@@ -93,6 +97,15 @@ class PostgresAccountSession:
             )
             head = load_heads(self._cursor, self._shard, [self._team_id], lock=True).get(self._team_id)
         return head
+
+    def load_team(self) -> Team:
+        """The team's people and paperwork, under the lock of its account; empty at version 0 before the first event."""
+        return self._found_team().team
+
+    def _found_team(self) -> TeamHead:
+        if self._team_head is None:
+            self._team_head = load_team_head(self._cursor, self._shard, self._team_id)
+        return self._team_head
 
     def answer_on_file(self, principal: str, key: str) -> tuple[bytes, bytes] | None:
         """Body digest and answer of the command that used the key, None for a new key."""
@@ -115,12 +128,13 @@ class PostgresAccountSession:
         key: str,
         body_digest: bytes,
         answer: bytes,
+        team: TeamDecision | None = None,
     ) -> None:
-        """Events, head, index and answer will be durable together when the session ends."""
+        """Events, heads, index and answer will be durable together when the session ends, those of the team included."""
         write = self._write_of(account, decision, expected_version)
         self._keep_answer(account, principal, key, body_digest, answer, decision.at)
         self._count_repeated_denial(decision)
-        self._append(write)
+        self._append(write, team)
 
     def save_due(self, account: TeamAccount, decision: Decision, expected_version: int) -> None:
         """What was due will be durable when the session ends: events, head and index, and no answer, since nobody asked."""
@@ -141,10 +155,11 @@ class PostgresAccountSession:
             index_changes=decision.index_changes,
         )
 
-    def _append(self, write: AccountWrite) -> None:
+    def _append(self, write: AccountWrite, team: TeamDecision | None = None) -> None:
+        paperwork = write_team_head(self._cursor, self._shard, self._found_team(), team) if team else None
         # Last, because from here on every other writer of the shard waits for our commit.
-        if write.events:
-            append_one(self._cursor, self._shard, write)
+        if write.events or paperwork:
+            append(self._cursor, self._shard, [write] if write.events else [], before=paperwork)
         self.saved = True
 
     def _count_repeated_denial(self, decision: Decision) -> None:

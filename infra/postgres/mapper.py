@@ -21,6 +21,9 @@ from domain.account.events import (
 from domain.account.state import STATE_SCHEMA, TeamAccount
 from domain.catalogue import CATALOGUE_EVENTS, CatalogueEvent
 from domain.errors import UnknownEventShape
+from domain.team.applying import apply as apply_to_team
+from domain.team.events import TEAM_EVENTS, RecordedTeamEvent, TeamEvent
+from domain.team.state import TEAM_SCHEMA, Team
 
 HEAD_TOPIC = f"TeamAccount.{STATE_SCHEMA}"
 """The topic of a head read as a snapshot; no event has it."""
@@ -31,6 +34,7 @@ _encoder = msgspec.json.Encoder()
 encode_json = _encoder.encode
 encode_json_into = _encoder.encode_into
 _decode_account = msgspec.json.Decoder(TeamAccount).decode
+_decode_team = msgspec.json.Decoder(Team).decode
 
 
 class Shapes(Generic[E]):
@@ -45,6 +49,10 @@ class Shapes(Generic[E]):
             for topic in (topic_of(each), *old_topics_of(each)):
                 assert topic not in self._decoders, f"two classes claim the topic {topic}"
                 self._decoders[topic] = msgspec.json.Decoder(each)
+
+    def __contains__(self, topic: str) -> bool:
+        """Whether the topic is one of these."""
+        return topic in self._decoders
 
     def decode(self, topic: str, state: bytes) -> E:
         """The event that the stored bytes are.
@@ -87,6 +95,7 @@ def old_topics_of(event_class: type[object]) -> tuple[str, ...]:
 
 
 ACCOUNT_SHAPES = Shapes[AccountEvent](ACCOUNT_EVENTS)
+TEAM_SHAPES = Shapes[TeamEvent](TEAM_EVENTS)
 CATALOGUE_SHAPES = Shapes[CatalogueEvent](CATALOGUE_EVENTS)
 
 
@@ -128,8 +137,31 @@ def decode_account(state: bytes) -> TeamAccount:
         raise UnknownEventShape(f"a stored head is not of schema {STATE_SCHEMA}: {error}") from error
 
 
-class AccountMapper(Mapper[UUID]):
-    """The library's mapper for accounts: no transcoder, no import by topic, heads as snapshots."""
+class TeamEventOnFile(RecordedTeamEvent, frozen=True):
+    """An event of a team's people and paperwork at its place, in the form that the library's repository folds."""
+
+    originator_id: UUID
+
+    def mutate(self, team: Team | None) -> Team:
+        """The team after this event; the same apply as everywhere."""
+        after = Team(team_id=self.event.team_id) if team is None else team
+        apply_to_team(after, self.event)
+        return after
+
+
+def decode_team(state: bytes) -> Team:
+    """The team that a head's stored bytes of the current schema are.
+
+    Raises: UnknownEventShape.
+    """
+    try:
+        return _decode_team(state)
+    except msgspec.MsgspecError as error:
+        raise UnknownEventShape(f"a stored head of a team is not of schema {TEAM_SCHEMA}: {error}") from error
+
+
+class LedgerMapper(Mapper[UUID]):
+    """The library's mapper for the log: no transcoder, no import by topic, heads of accounts as snapshots."""
 
     def __init__(self) -> None:
         super().__init__(JSONTranscoder())
@@ -137,7 +169,7 @@ class AccountMapper(Mapper[UUID]):
     @override
     def to_stored_event(self, domain_event: DomainEventProtocol[UUID]) -> StoredEvent:
         """The row of an event. Raises: UnknownEventShape."""
-        assert isinstance(domain_event, RecordedEvent), "accounts store RecordedEvent"
+        assert isinstance(domain_event, RecordedEvent), "only events of accounts are stored this way"
         topic = ACCOUNT_SHAPES.check(domain_event.event)
         return StoredEvent(
             domain_event.originator_id,
@@ -148,12 +180,14 @@ class AccountMapper(Mapper[UUID]):
 
     @override
     def to_domain_event(self, stored_event: StoredEvent) -> DomainEventProtocol[UUID]:
-        """The event of a row, or the snapshot of a head. Raises: UnknownEventShape."""
+        """The event of a row, of an account or a team, or the snapshot of a head. Raises: UnknownEventShape."""
         originator_id = stored_event.originator_id
         assert isinstance(originator_id, UUID)
         version, topic, state = stored_event.originator_version, stored_event.topic, stored_event.state
         if topic == HEAD_TOPIC:
             return AccountSnapshot(originator_id, version, decode_account(state))
+        if topic in TEAM_SHAPES:
+            return TeamEventOnFile(originator_id, version, TEAM_SHAPES.decode(topic, state))
         return AccountEventOnFile(originator_id, version, ACCOUNT_SHAPES.decode(topic, state))
 
 

@@ -46,7 +46,7 @@ from domain.chain import GENESIS
 from domain.shards import shard_of
 from infra.postgres.appending import AccountWrite, HeadMoved, NewEvent, append, channel_of
 from infra.postgres.heads import Head, load_heads
-from infra.postgres.mapper import ACCOUNT_SHAPES, HEAD_TOPIC
+from infra.postgres.mapper import ACCOUNT_SHAPES, HEAD_TOPIC, TEAM_SHAPES
 from infra.postgres.shards import LedgerDatastore
 
 POLL_SECONDS = 1.0
@@ -88,10 +88,16 @@ class ShardRecorder(PostgresApplicationRecorder):
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
         """The events are in the log with the heads and index entries they lead to; returns their positions.
 
-        Raises: IntegrityError when a version is taken or skipped, or a claim is made already.
+        Raises: IntegrityError when a version is taken or skipped, or a claim is made already; DataError for an event of
+        no account here.
         """
         streams: dict[UUID | str, list[StoredEvent]] = defaultdict(list)
         for each in stored_events:
+            if each.topic in TEAM_SHAPES:
+                # Their head is guarded by the account's lock, which is the session's.
+                raise DataError(
+                    f"{each.topic} is not an account's: a team's paperwork is written by its session"
+                )
             streams[each.originator_id].append(each)
         if not streams:
             return []
