@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
-from domain.account.events import AccountEvent, CreditsCharged, UsageWaived
+from domain.account.events import AccountEvent
 from domain.account.index import AccountIndex, IndexChange
 from domain.account.state import TeamAccount
 from domain.errors import UnknownEventShape
 from domain.usage import OutcomeKind
+
+RecordOutcome: TypeAlias = OutcomeKind | Literal["applied"]
+"""What a record of any topic may end in: a usage record as ``OutcomeKind`` says, a payment applied instead of charged."""
 
 
 class PartitionKey(NamedTuple):
@@ -26,14 +29,15 @@ class PartitionKey(NamedTuple):
 
 
 class OutcomeRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one offset when it was no event: duplicate, conflict, parked or rejected.
+    """What became of one offset whose event, if any, does not name it: duplicate, conflict, parked, rejected, or applied.
 
-    ``first_version`` is the version that holds the claim (duplicate, conflict).
+    ``first_version`` is the version that holds the claim (duplicate, conflict) or applied the payment; ``usage_key`` the
+    record's claim.
     """
 
     partition: PartitionKey
     offset: int
-    outcome: OutcomeKind
+    outcome: RecordOutcome
     reason: str
     detail: str
     team_id: str | None = None
@@ -100,7 +104,7 @@ class PartitionAdvance(NamedTuple):
 
 
 class UsageBatch(msgspec.Struct, kw_only=True):
-    """Everything that one transaction writes; ``appends`` are by team."""
+    """Everything that one transaction writes, of usage or of payments; ``appends`` are by team."""
 
     recorded_at: datetime
     appends: dict[str, AccountAppend] = {}
@@ -112,11 +116,14 @@ class UsageBatch(msgspec.Struct, kw_only=True):
 
 
 class Claim(NamedTuple):
-    """The event in the log that holds a usage id, and its version."""
+    """The event in the log that holds a record's identity, and its version.
+
+    ``content_digest`` is that of a usage record; a payment's event holds all its terms and has none ("").
+    """
 
     content_digest: str
     version: int
-    event: CreditsCharged | UsageWaived
+    event: AccountEvent
 
 
 class MovedHeads(Exception):
@@ -145,7 +152,7 @@ class BatchTransaction(Protocol):
         ...
 
     def claims(self, keys: Collection[tuple[str, str]]) -> dict[str, Claim]:
-        """The claims already in the log among these (team id, usage key), by usage key."""
+        """The claims already in the log among these (team id, claim), by claim: of usage, and of payments."""
         ...
 
     def index(self, team_id: str) -> AccountIndex:

@@ -56,6 +56,11 @@ Reason = Literal[
     "corrects_itself",
     "corrects_without_failure",
     "context_too_large",
+    "payment_reference",
+    "amount",
+    "money",
+    "currency",
+    "failure",
     "too_old",
     "in_the_future",
 ]
@@ -98,7 +103,7 @@ REASONS: dict[Reason, Meaning] = {
     "header_disagrees": _rejected("In structured mode, a `ce_` header says something else than the value."),
     "data_encoding": _rejected("The data came as `data_base64`; it must be a JSON object in `data`."),
     "unknown_schema": _parked(
-        "`specversion` is not 1.0 or `type` is not `com.coffer.usage.recorded.v1`: a later version may read it."
+        "`specversion` is not 1.0, or `type` is none that this topic knows: a later version may read it."
     ),
     "byte_order_mark": _rejected("The value begins with a byte order mark."),
     "not_utf8": _rejected("The value is not UTF-8."),
@@ -115,7 +120,7 @@ REASONS: dict[Reason, Meaning] = {
     "unknown_field": _rejected(
         "The data has a field that version 1 does not know; nothing is ignored in silence."
     ),
-    "missing_field": _rejected("`action` or `status` is missing."),
+    "missing_field": _rejected("A field that every record of its type has is missing."),
     "null_value": _rejected("A field is null; leave it out instead."),
     "wrong_type": _rejected(
         "A field is a number, boolean, list, object or string where another kind belongs."
@@ -152,6 +157,13 @@ REASONS: dict[Reason, Meaning] = {
         "`corrects` with status `succeeded`; only failed or cancelled work corrects."
     ),
     "context_too_large": _rejected("The context is larger than 8 KiB as received."),
+    "payment_reference": _rejected("`payment_reference` is not 1 to 128 visible ASCII characters."),
+    "amount": _rejected(
+        "`amount` is not credits above 0 as a plain decimal string: at most six places, no sign, no exponent."
+    ),
+    "money": _rejected("`price_minor` or `tax_minor` is not 0 to 10^15 minor units."),
+    "currency": _rejected("`currency` is not three capital letters (ISO 4217)."),
+    "failure": _rejected("`failure` is not a code of 1 to 100 lower-case letters, digits or `_.-`."),
     "too_old": _parked("It occurred more than 400 days before it arrived, and its source is not historic."),
     "in_the_future": _parked("It occurred more than 5 minutes after it arrived."),
 }

@@ -28,3 +28,8 @@ class StreamRecord(msgspec.Struct, frozen=True, gc=False):
 def append_time(milliseconds: int) -> datetime:
     """The broker's append time in milliseconds since 1970, as aware UTC, exactly."""
     return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def key_matches_team(record: StreamRecord, team_id: str) -> bool:
+    """False if the record's key names another team: it is settled rightly, but its producer partitions wrongly."""
+    return record.key is None or record.key == team_id.encode()

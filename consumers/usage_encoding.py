@@ -46,11 +46,12 @@ def _attributes(usage: UsageRecord) -> dict[str, str]:
         "id": usage.id,
         "source": usage.source,
         "subject": usage.team_id,
-        "time": _time(usage.occurred_at),
+        "time": time_text(usage.occurred_at),
     }
 
 
-def _time(at: datetime) -> str:
+def time_text(at: datetime) -> str:
+    """An aware UTC time as records carry it."""
     return at.isoformat().removesuffix("+00:00") + "Z"
 
 

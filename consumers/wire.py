@@ -44,7 +44,6 @@ __all__ = [
     "Rejection",
     "StreamRecord",
     "append_time",
-    "key_matches_team",
     "read_usage",
     "time_window_violation",
 ]
@@ -81,11 +80,6 @@ def time_window_violation(record: UsageRecord, historic: bool) -> Literal["too_o
     if not historic and record.arrived_at - record.occurred_at > LATE_MAX:
         return "too_old"
     return None
-
-
-def key_matches_team(record: StreamRecord, usage: UsageRecord) -> bool:
-    """False if the record's key names another team: it was charged rightly, but its producer partitions wrongly."""
-    return record.key is None or record.key == usage.team_id.encode()
 
 
 # What is usual inside a context, six levels deep: compiled code judges depth and the size of numbers as it reads.

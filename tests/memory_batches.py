@@ -14,6 +14,7 @@ from consumers.batches import (
     PartitionKey,
     UsageBatch,
 )
+from domain.account.claims import claim_of
 from domain.account.decision import Decision, copy_of
 from domain.account.events import AccountEvent, CreditsCharged, UsageWaived
 from domain.account.funding import grant_credits
@@ -31,6 +32,7 @@ class MemoryBatchStore:
         self.now = now
         self.accounts: dict[str, TeamAccount] = {}
         self.indexes: dict[str, IndexOverlay] = {}
+        self.claims: dict[str, Claim] = {}
         self.events: dict[str, list[AccountEvent]] = {}
         self.offsets: dict[PartitionKey, int] = {}
         self.halts: dict[PartitionKey, str] = {}
@@ -84,8 +86,11 @@ class MemoryBatchStore:
         for change in append.index_changes:
             index.put(change)
         for version, event in enumerate(append.events, append.expected_version + 1):
+            key = claim_of(event)
+            if key is not None:
+                assert key not in self.claims, "a claim is unique for ever"
+                self.claims[key] = Claim(getattr(event, "content_digest", ""), version, event)
             if isinstance(event, CreditsCharged | UsageWaived):
-                assert event.charge_id not in index.usages, "a claim is unique for ever"
                 index.usages[event.charge_id] = UsageOnFile(version, event)
 
 
@@ -106,12 +111,8 @@ class MemoryBatchTransaction:
         return {team_id: copy_of(known[team_id]) for team_id in team_ids if team_id in known}
 
     def claims(self, keys: Collection[tuple[str, str]]) -> dict[str, Claim]:
-        found: dict[str, Claim] = {}
-        for team_id, usage_key in keys:
-            on_file = self._store.indexes[team_id].usages.get(usage_key)
-            if on_file is not None:
-                found[usage_key] = Claim(on_file.event.content_digest, on_file.version, on_file.event)
-        return found
+        known = self._store.claims
+        return {key: known[key] for _, key in keys if key in known}
 
     def index(self, team_id: str) -> AccountIndex:
         return self._store.indexes[team_id]

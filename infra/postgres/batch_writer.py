@@ -48,7 +48,7 @@ from infra.postgres.appending import (
     new_events,
 )
 from infra.postgres.connections import NOT_REACHED
-from infra.postgres.heads import Head, StoredIndex, UsageClaim, load_claims, load_heads
+from infra.postgres.heads import Head, RecordClaim, StoredIndex, load_claims, load_heads
 from infra.postgres.index_rows import change_index
 from infra.postgres.ledger_store import Clock, database_clock
 from infra.postgres.shards import ShardMap
@@ -368,13 +368,13 @@ class PostgresBatchTransaction:
         self._versions[team_id] = head.account.version
 
     def claims(self, keys: Collection[tuple[str, str]]) -> dict[str, Claim]:
-        """The claims already in the log among these (team id, usage key), by usage key."""
+        """The claims already in the log among these (team id, claim), by claim: of usage, and of payments."""
         return {
-            usage_key: Claim(on_file.event.content_digest, on_file.version, on_file.event)
-            for usage_key, on_file in self._on_file(keys).items()
+            key: Claim(getattr(on_file.event, "content_digest", ""), on_file.version, on_file.event)
+            for key, on_file in self._on_file(keys).items()
         }
 
-    def _on_file(self, pairs: Collection[tuple[str, str]]) -> dict[str, UsageClaim]:
+    def _on_file(self, pairs: Collection[tuple[str, str]]) -> dict[str, RecordClaim]:
         """The claims on file, but those of a newer shape: only their own teams stop."""
         keys: dict[int, list[str]] = defaultdict(list)
         for team_id, usage_key in pairs:

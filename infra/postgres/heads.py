@@ -69,11 +69,11 @@ _LAST_CODE = 0x10FFFF
 _SURROGATES = range(0xD800, 0xE000)
 
 
-class UsageClaim(NamedTuple):
-    """The event that a usage record left, and its version."""
+class RecordClaim(NamedTuple):
+    """The event that a record of a stream left, of usage or of payments, and its version."""
 
     version: int
-    event: CreditsCharged | UsageWaived
+    event: AccountEvent
 
 
 class Head(NamedTuple):
@@ -313,13 +313,14 @@ class _KeysDumper(Dumper):
 psycopg.adapters.register_dumper(_Keys, _KeysDumper)
 
 
-def load_claims(cursor: Cursor[TupleRow], keys: Mapping[int, Sequence[str]]) -> dict[str, UsageClaim]:
-    """The claims among these usage keys, by shard, that are in the log already; by usage key."""
-    # The column also holds the identities of captures, due facts and payment records, which no usage record can have.
+def load_claims(cursor: Cursor[TupleRow], keys: Mapping[int, Sequence[str]]) -> dict[str, RecordClaim]:
+    """The claims of records among these keys, by shard, that are in the log already; by key."""
+    # The column also holds the identities of captures and due facts, which no record can have. Those of usage and of payments
+    # are made alike: a source that used an id twice contradicts itself.
     return {
-        key: UsageClaim(version, event)
+        key: RecordClaim(version, event)
         for key, version, event, _ in _claims(cursor, keys)
-        if isinstance(event, _USED)
+        if isinstance(event, _USED) or getattr(event, "record_key", None) is not None
     }
 
 

@@ -14,7 +14,7 @@ import msgspec
 import psycopg
 from psycopg.rows import TupleRow
 
-from consumers.batches import Hole, PartitionKey, UsageBatch
+from consumers.batches import Hole, PartitionKey, RecordOutcome, UsageBatch
 from domain.account.decision import account_id
 from domain.usage import Origin
 from infra.postgres.shards import ShardMap
@@ -37,10 +37,11 @@ class Fate(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one offset.
 
     ``kind``: an outcome of a record; "hole" (nothing was there, or not yet known: see ``reason``); "not_read".
-    An event is named by team and version, a charge or waiver by its id as well.
+    An event is named by team and version, a charge or waiver by its id as well. ``charge_id`` of what is no charge is the
+    claim of the record.
     """
 
-    kind: Literal["charged", "waived", "duplicate", "conflict", "parked", "rejected", "hole", "not_read"]
+    kind: RecordOutcome | Literal["hole", "not_read"]
     reason: str = ""
     detail: str = ""
     team_id: str | None = None

@@ -31,7 +31,8 @@ def test_every_reason_has_a_meaning() -> None:
 
 def test_every_reason_is_shown_by_a_test() -> None:
     here = Path(__file__).parent
-    shown = "".join((here / f"test_wire_{name}.py").read_text() for name in ("refusals", "reading"))
+    pages = ("test_wire_refusals.py", "test_wire_reading.py", "test_payment_wire.py")
+    shown = "".join((here / name).read_text() for name in pages)
 
     assert [code for code in REASONS if f'"{code}"' not in shown] == []
 

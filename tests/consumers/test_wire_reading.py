@@ -10,9 +10,9 @@ import pytest
 from cloudevents.core.bindings import kafka as sdk
 from cloudevents.core.v1.event import CloudEvent
 
-from consumers.stream_record import StreamRecord, append_time
+from consumers.stream_record import StreamRecord, append_time, key_matches_team
 from consumers.usage_encoding import EncodedUsage, encode_usage, encode_usage_structured
-from consumers.wire import key_matches_team, time_window_violation
+from consumers.wire import time_window_violation
 from domain.usage import Origin, UsageRecord
 from tests.consumers.wire_cases import (
     ARRIVED,
@@ -115,7 +115,7 @@ def test_the_append_time_is_exact() -> None:
 def test_a_key_of_another_team_is_noticed_and_the_record_still_read(key: bytes | None, matches: bool) -> None:
     record = msgspec.structs.replace(binary(), key=key)
 
-    assert key_matches_team(record, the_usage(record)) is matches
+    assert key_matches_team(record, the_usage(record).team_id) is matches
 
 
 MICROSECOND = timedelta(microseconds=1)
