@@ -28,11 +28,18 @@ class InstallationMismatch(RuntimeError):
     """The database was installed with another number of shards; a team's shard never changes."""
 
 
-def migrate(database_url: str, shards: int | None = None, *, progress: Progress = lambda _: None) -> Refolded:
+def migrate(
+    database_url: str,
+    shards: int | None = None,
+    *,
+    progress: Progress = lambda _: None,
+    revision: str = "head",
+) -> Refolded:
     """The database has the newest tables and a log for each of its shards; running it again changes nothing.
 
     Accounts whose heads are of an older schema are folded again after that, each in a transaction of its own; returns how many,
-    and which could not be. ``shards`` is fixed by the first run; without it the setting COFFER_SHARDS counts.
+    and which could not be. ``shards`` is fixed by the first run; without it the setting COFFER_SHARDS counts. An older
+    ``revision`` leaves the tables as they were then, and every account as it is.
     Raises: InstallationMismatch when the database was installed with another number of shards.
     """
     wanted = Settings().shards if shards is None else shards
@@ -40,8 +47,10 @@ def migrate(database_url: str, shards: int | None = None, *, progress: Progress 
         config = Config()
         config.set_main_option("script_location", str(_HERE))
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
         _install(connection, wanted)
+        if revision != "head":
+            return Refolded()
         with connect(database_url, Timeouts(), "coffer migrate") as own:
             own.autocommit = True
             return refold_older_heads(own, wanted, progress)
