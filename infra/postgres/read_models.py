@@ -12,7 +12,7 @@ from psycopg import Cursor, sql
 from psycopg.rows import TupleRow, tuple_row
 
 from domain.account.events import AccountOpened, MovingEvent, RecordedEvent, UsageWaived
-from infra.postgres.mapper import ACCOUNT_SHAPES
+from infra.postgres.mapper import ACCOUNT_SHAPES, TEAM_SHAPES
 from infra.postgres.shards import ShardMap
 from projections.statement import (
     EQUAL_COLUMNS,
@@ -83,7 +83,7 @@ class ReadModel(Protocol):
     def rows(
         self, cursor: Cursor[TupleRow], shard: int, events: Sequence[StoredEvent], table: str
     ) -> Sequence[tuple[object, ...]]:
-        """The rows that the events add to the table, which holds those of all events before them.
+        """The rows that the events of accounts add to the table, which holds those of all events before them.
 
         Raises: CannotProject.
         """
@@ -309,8 +309,10 @@ class Projector:
     def _take(
         self, cursor: Cursor[TupleRow], shard: int, position: int, events: Sequence[StoredEvent]
     ) -> Batch:
+        # People and paperwork share the log, and no read model is about them: they are passed over, never waited at.
+        of_accounts = [event for event in events if event.topic not in TEAM_SHAPES]
         try:
-            rows = self.model.rows(cursor, shard, events, self.target.table)
+            rows = self.model.rows(cursor, shard, of_accounts, self.target.table)
             reached, halted = events[-1].position, None
         except CannotProject as error:
             rows = error.rows
