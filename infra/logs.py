@@ -11,7 +11,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 HIDDEN = "[hidden]"
 VALUE_LENGTH_MAX = 2_000
 SECRET_KEY = re.compile(
-    r"(^|_)(password|passwd|secret|pepper|token|api_key|apikey|authorization|cookie|private_key|credential)s?($|_)",
+    r"(^|_)(password|passwd|secret|pepper|token|api_key|apikey|authorization|cookie|private_key|quote_key|credential)s?($|_)",
     re.I,
 )
 # Our API keys, bearer tokens, and the password inside an address.

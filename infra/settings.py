@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -15,6 +15,7 @@ HIDDEN = "**********"
 FORBIDDEN_VARIABLE = "POSTGRES_ENABLE_DB_FUNCTIONS"
 READ_ELSEWHERE = frozenset({"COFFER_API", "COFFER_API_KEY", "COFFER_FAILPOINT", "COFFER_TRACE"})
 FOR_TESTS = ("COFFER_TEST_", "COFFER_KILL_", "COFFER_MACHINE_")
+QUOTE_KEY_CHARACTERS_MIN = 32
 FALSE_WORDS = frozenset({"", "0", "n", "no", "f", "false", "off"})
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -70,6 +71,12 @@ class Settings(BaseSettings):
     api_port: Port = 8000
     # Mixed into the stored digest of API keys. Set it when more than one machine serves the API.
     key_pepper: SecretStr | None = Field(default=None, min_length=32)
+    # Sign quotes: the first one those given from now on, each of them those given before. To rotate, put a new one in front
+    # and drop the last when the quotes that it signed have expired. Set it when more than one machine serves the API.
+    quote_keys: SecretStr | None = Field(
+        default=None,
+        description="one key of at least 32 characters would be right, or several with commas between, newest first",
+    )
 
     # 0: the first free port is taken and kept for the next start.
     local_postgres_port: Port = 0
@@ -82,6 +89,15 @@ class Settings(BaseSettings):
             description="debug, info, warning or error would be right",
         ),
     ] = "info"
+
+    @field_validator("quote_keys")
+    @classmethod
+    def _each_key_is_long(cls, keys: SecretStr | None) -> SecretStr | None:
+        if keys is not None and min(map(len, _listed(keys))) < QUOTE_KEY_CHARACTERS_MIN:
+            raise ValueError(
+                f"each key has at least {QUOTE_KEY_CHARACTERS_MIN} characters, with commas between"
+            )
+        return keys
 
     @property
     def cache(self) -> Path:
@@ -153,6 +169,17 @@ def key_pepper(settings: Settings) -> bytes:
     if settings.key_pepper is not None:
         return settings.key_pepper.get_secret_value().encode()
     return kept_secret(settings.state_directory / "key_pepper").encode()
+
+
+def quote_keys(settings: Settings) -> list[bytes]:
+    """The keys that sign quotes, newest first: as set, or one made once and kept in the state directory."""
+    if settings.quote_keys is not None:
+        return [key.encode() for key in _listed(settings.quote_keys)]
+    return [kept_secret(settings.state_directory / "quote_key").encode()]
+
+
+def _listed(keys: SecretStr) -> list[str]:
+    return [key.strip() for key in keys.get_secret_value().split(",")]
 
 
 def kept_secret(path: Path) -> str:

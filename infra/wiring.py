@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 import msgspec
 
-from infra.settings import Settings, key_pepper
+from infra.settings import Settings, key_pepper, quote_keys
 
 if TYPE_CHECKING:
     # A command that only prints its settings need not wait for the database driver or the web framework.
@@ -111,6 +111,11 @@ class Wiring:
     def pepper(self) -> bytes:
         """What keys the digests of API keys and the signatures of cursors."""
         return key_pepper(self.settings)
+
+    @cached_property
+    def quote_keys(self) -> list[bytes]:
+        """What signs quotes, newest first."""
+        return quote_keys(self.settings)
 
     @cached_property
     def shards(self) -> ShardMap:

@@ -18,6 +18,7 @@ from infra.settings import (
     kept_secret,
     key_pepper,
     load_settings,
+    quote_keys,
     refuse_forbidden,
     shown,
     unknown_settings,
@@ -25,6 +26,7 @@ from infra.settings import (
 )
 
 PEPPER = "a pepper of more than thirty-two characters"
+QUOTE_KEYS = f"{'newest' * 6}, {'older' * 7}"
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +95,9 @@ def test_the_environment_overrides_the_defaults(monkeypatch: pytest.MonkeyPatch)
         ("KAFKA_BOOTSTRAP", "no-port"),
         ("API_PORT", "70000"),
         ("KEY_PEPPER", "short"),
+        ("QUOTE_KEYS", "short"),
+        ("QUOTE_KEYS", f"{'k' * 32},"),
+        ("QUOTE_KEYS", f"{'k' * 32},short"),
         ("LOG_LEVEL", "loud"),
     ],
 )
@@ -119,15 +124,17 @@ def test_shown_settings_hide_secrets_and_keep_the_rest() -> None:
     settings = Settings(
         database_url="postgresql://ledger:hunter2@db:5432/coffer?sslmode=require",
         key_pepper=SecretStr(PEPPER),
+        quote_keys=SecretStr(QUOTE_KEYS),
     )
 
     lines = shown(settings)
 
     assert lines["database_url"] == f"postgresql://ledger:{HIDDEN}@db:5432/coffer?sslmode=require"
-    assert lines["key_pepper"] == HIDDEN
+    assert lines["key_pepper"] == lines["quote_keys"] == HIDDEN
     assert lines["shards"] == "8"
     assert "hunter2" not in f"{lines}{settings!r}"
     assert PEPPER not in f"{lines}{settings!r}"
+    assert QUOTE_KEYS not in f"{lines}{settings!r}"
 
 
 @pytest.mark.parametrize(
@@ -147,6 +154,22 @@ def test_the_pepper_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) 
     assert stat.S_IMODE((tmp_path / "state" / "key_pepper").stat().st_mode) == 0o600
     assert kept_secret(tmp_path / "other") != first.decode()
     assert [each.name for each in (tmp_path / "state").iterdir()] == ["key_pepper"]
+
+
+def test_quote_keys_are_listed_newest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COFFER_QUOTE_KEYS", QUOTE_KEYS)
+
+    assert quote_keys(load_settings()) == [b"newest" * 6, b"older" * 7]
+
+
+def test_without_quote_keys_one_is_made_once_and_is_not_the_pepper(tmp_path: Path) -> None:
+    settings = Settings(state_directory=tmp_path / "state")
+
+    (first,), (second,) = quote_keys(settings), quote_keys(settings)
+
+    assert first == second != key_pepper(settings)
+    assert len(first) >= 32
+    assert stat.S_IMODE((tmp_path / "state" / "quote_key").stat().st_mode) == 0o600
 
 
 @pytest.mark.usefixtures("restored_logs")
