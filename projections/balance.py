@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal
 
 import msgspec
 
 from domain.account.estimating import account_at
-from domain.account.events import CostBasis, LotSource, LotTerms
+from domain.account.events import CostBasis, LotSource
+from domain.account.index import AccountIndex
 from domain.account.lots import is_open_at
 from domain.account.state import Lot, TeamAccount
 
-LotState = Literal["open", "lapsed", "upcoming"]
+LotState = Literal["open", "lapsed", "upcoming", "withheld"]
 
 
 class LotBalance(msgspec.Struct, frozen=True, kw_only=True):
-    """One lot at an instant: its terms, what is left of it, and whether that may be spent.
+    """One lot at an instant: its terms, what is left of it, and how much of that may be spent.
 
-    ``state`` is "upcoming" before ``effective_at``, "lapsed" from ``expires_at`` until its breakage is booked, else "open".
+    ``held_micros`` is set aside in open holds, whatever the lot's state. The rest is what ``state`` says: "withheld" while a
+    chargeback is open on it, "upcoming" before ``effective_at``, "lapsed" from ``expires_at`` until its breakage is booked, else
+    "open", and then all of it is available.
     """
 
     lot_id: str
@@ -27,8 +29,11 @@ class LotBalance(msgspec.Struct, frozen=True, kw_only=True):
     source: LotSource
     state: LotState
     remaining_micros: int
-    held_micros: int = 0
-    withheld_micros: int = 0
+    held_micros: int
+    available_micros: int
+    withheld_micros: int
+    lapsed_micros: int
+    upcoming_micros: int
     priority: int
     action: str | None
     project: str | None
@@ -54,7 +59,7 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     team_id: str
-    status: Literal["open", "closed"]
+    status: Literal["open", "suspended", "closed"]
     at: datetime
     position: int
     version: int
@@ -70,7 +75,9 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
     lots: list[LotBalance]
 
 
-def balance_of(account: TeamAccount, at: datetime, position: int, version: int) -> Balance:
+def balance_of(
+    account: TeamAccount, at: datetime, position: int, version: int, index: AccountIndex | None = None
+) -> Balance:
     """The balance at ``at``, with everything booked that is due by then, whether or not the ledger has written it yet.
 
     ``position`` and ``version`` say what the answer knows; the account is not changed. An instant before the account's last
@@ -78,10 +85,19 @@ def balance_of(account: TeamAccount, at: datetime, position: int, version: int) 
     Source: design, "Words" (settled and its parts) and "Time passes first".
     """
     at = max(at, account.recorded_at)
-    account = account_at(account, at)
+    return balance_as_booked(account_at(account, at, index), at, position, version)
+
+
+def balance_as_booked(account: TeamAccount, at: datetime, position: int, version: int) -> Balance:
+    """The balance at ``at`` of an account on which everything due by then is booked."""
     lots = [_lot(lot, at) for lot in account.lots]
-    available, lapsed, upcoming = (_sum(lots, state) for state in ("open", "lapsed", "upcoming"))
-    assert account.settled_micros == available + lapsed + upcoming, "the parts are not the settled credits"
+    available, held, lapsed, withheld, upcoming = (
+        sum(getattr(lot, part) for lot in lots)
+        for part in ("available_micros", "held_micros", "lapsed_micros", "withheld_micros", "upcoming_micros")
+    )
+    assert account.settled_micros == available + held + lapsed + withheld + upcoming, (
+        "the parts are not the settled credits"
+    )
     return Balance(
         team_id=account.team_id,
         status=account.status,
@@ -90,10 +106,10 @@ def balance_of(account: TeamAccount, at: datetime, position: int, version: int) 
         version=version,
         settled_micros=account.settled_micros,
         available_micros=available,
-        unscoped_micros=_sum([lot for lot in lots if not (lot.action or lot.project)], "open"),
-        held_micros=0,
+        unscoped_micros=sum(lot.available_micros for lot in lots if not (lot.action or lot.project)),
+        held_micros=held,
         lapsed_micros=lapsed,
-        withheld_micros=0,
+        withheld_micros=withheld,
         upcoming_micros=upcoming,
         debt_micros=account.debt_micros,
         next_expiry=_next_expiry(lots),
@@ -101,21 +117,34 @@ def balance_of(account: TeamAccount, at: datetime, position: int, version: int) 
     )
 
 
-def lot_state(terms: LotTerms, at: datetime) -> LotState:
-    """Whether what is left of a lot is upcoming, open or lapsed at the instant."""
-    if is_open_at(terms, at):
+def available_micros(account: TeamAccount, at: datetime) -> int:
+    """What may be spent at ``at`` of an account on which everything due by then is booked."""
+    return sum(lot.free_micros for lot in account.lots if is_open_at(lot.terms, at))
+
+
+def lot_state(lot: Lot, at: datetime) -> LotState:
+    """What the part of a lot is, at the instant, that no hold sets aside."""
+    if lot.withheld_since is not None:
+        return "withheld"
+    if is_open_at(lot.terms, at):
         return "open"
-    return "upcoming" if at < terms.effective_at else "lapsed"
+    return "upcoming" if at < lot.terms.effective_at else "lapsed"
 
 
 def _lot(lot: Lot, at: datetime) -> LotBalance:
-    terms = lot.terms
+    terms, state = lot.terms, lot_state(lot, at)
+    rest = lot.remaining_micros - lot.held_micros
     return LotBalance(
         lot_id=terms.lot_id,
         origin_lot_id=terms.origin_lot_id,
         source=terms.source,
-        state=lot_state(terms, at),
+        state=state,
         remaining_micros=lot.remaining_micros,
+        held_micros=lot.held_micros,
+        available_micros=rest if state == "open" else 0,
+        withheld_micros=rest if state == "withheld" else 0,
+        lapsed_micros=rest if state == "lapsed" else 0,
+        upcoming_micros=rest if state == "upcoming" else 0,
         priority=terms.priority,
         action=terms.action,
         project=terms.project,
@@ -126,13 +155,9 @@ def _lot(lot: Lot, at: datetime) -> LotBalance:
     )
 
 
-def _sum(lots: Iterable[LotBalance], state: str) -> int:
-    return sum(lot.remaining_micros for lot in lots if lot.state == state)
-
-
 def _next_expiry(lots: list[LotBalance]) -> NextExpiry | None:
     ending = [
-        (lot.expires_at, lot.remaining_micros) for lot in lots if lot.state == "open" and lot.expires_at
+        (lot.expires_at, lot.available_micros) for lot in lots if lot.available_micros and lot.expires_at
     ]
     if not ending:
         return None

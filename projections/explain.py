@@ -18,7 +18,7 @@ from domain.account.events import (
     RefundTarget,
     UsageWaived,
 )
-from domain.amounts import MICROS_PER_CREDIT, format_credits
+from domain.amounts import format_credits
 from domain.recomputation import (
     Computation,
     StatedMultiplier,
@@ -27,8 +27,9 @@ from domain.recomputation import (
     read_computation,
     recompute,
 )
-from domain.times import instant_text
 from domain.usage import Origin, UsageStatus
+from projections.words import credits_words, lot_words
+from projections.words import time_words as _time
 
 TermsOf = Callable[[str], LotTerms | None]
 """The terms of a lot of the team by its id, open or closed; None when it is on no file."""
@@ -191,31 +192,6 @@ def plain_text(explained: UsageExplained) -> str:
     """The explanation as plain text of short lines, fit for a mail."""
     told = _charge_text(explained) if isinstance(explained, ChargeExplained) else _waiver_text(explained)
     return "\n".join(told) + "\n"
-
-
-def credits_words(micros: int) -> str:
-    """An amount in words: "1 credit", "2.5 credits"."""
-    return f"{format_credits(micros)} credit{'' if micros == MICROS_PER_CREDIT else 's'}"
-
-
-def lot_words(terms: LotTerms) -> str:
-    """The terms of a lot in words, enough to tell it from others."""
-    scope = " and ".join(
-        part
-        for part in (terms.action and f"action {terms.action}", terms.project and f"project {terms.project}")
-        if part
-    )
-    words = [f"{terms.source}, granted {_time(terms.granted_at)}"]
-    if terms.effective_at != terms.granted_at:
-        words.append(f"effective {_time(terms.effective_at)}")
-    words.append(f"expires {_time(terms.expires_at)}" if terms.expires_at else "never expires")
-    words.append(f"priority {terms.priority}")
-    if scope:
-        words.append(f"only for {scope}")
-    if terms.cost_basis:
-        basis = terms.cost_basis
-        words.append(f"bought for {basis.price_minor} minor units of {basis.currency}")
-    return ", ".join(words)
 
 
 def _usage(event: CreditsCharged | UsageWaived, status: UsageStatus) -> UsageTold:
@@ -462,7 +438,3 @@ def _listed(values: dict[str, str]) -> str:
 
 def _after(settled_micros: int, debt_micros: int, version: int) -> str:
     return f"After it (version {version}): settled {format_credits(settled_micros)}, debt {format_credits(debt_micros)}"
-
-
-def _time(at: datetime) -> str:
-    return instant_text(at)

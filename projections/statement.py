@@ -1,4 +1,6 @@
-"""The running history of a team's credits: one row per event that moved credits or waived usage, with the sums after it."""
+"""The running history of a team's credits: one row per event that moved or set aside credits or waived usage, with the sums
+after it.
+"""
 
 from __future__ import annotations
 
@@ -10,48 +12,89 @@ import msgspec
 
 from domain.account.events import (
     AccountEvent,
+    AllowanceGranted,
+    BalanceLowered,
+    BalanceRaised,
+    ChargebackLost,
+    ChargebackOpened,
+    ChargebackWon,
     ChargeRefunded,
     CreditsCharged,
     CreditsExpired,
     CreditsGranted,
+    CreditsHeld,
+    CreditsRolledOver,
     CreditsToppedUp,
     DebtRepaid,
-    MovingEvent,
+    GrantVoided,
+    HoldCaptured,
+    HoldExpired,
+    HoldReleased,
     RecordedEvent,
     UsageWaived,
 )
+from projections.moves import NOTHING, Sums, sums_after
 
-STATEMENT_SHAPE = 1
+STATEMENT_SHAPE = 2
 """Counts up when a row of the same event would look different; a half-built table of another shape is built anew."""
 
 StatementKind = Literal[
     "CreditsGranted",
     "CreditsToppedUp",
+    "AllowanceGranted",
+    "CreditsRolledOver",
     "CreditsCharged",
+    "HoldCaptured",
     "UsageWaived",
     "ChargeRefunded",
     "CreditsExpired",
     "DebtRepaid",
+    "GrantVoided",
+    "BalanceRaised",
+    "BalanceLowered",
+    "CreditsHeld",
+    "HoldReleased",
+    "HoldExpired",
+    "ChargebackOpened",
+    "ChargebackWon",
+    "ChargebackLost",
 ]
 
 DIRECTIONS: dict[StatementKind, int] = {
     "CreditsGranted": 1,
     "CreditsToppedUp": 1,
+    "AllowanceGranted": 1,
+    "CreditsRolledOver": 0,
     "CreditsCharged": -1,
+    "HoldCaptured": -1,
     "UsageWaived": 0,
     "ChargeRefunded": 1,
     "CreditsExpired": -1,
     "DebtRepaid": 0,
+    "GrantVoided": -1,
+    "BalanceRaised": 1,
+    "BalanceLowered": -1,
+    "CreditsHeld": 0,
+    "HoldReleased": 0,
+    "HoldExpired": 0,
+    "ChargebackOpened": 0,
+    "ChargebackWon": 0,
+    "ChargebackLost": -1,
 }
-"""What a row's amount does to settled credits less debt: adds, takes away, or (a repayment) moves on both sides."""
+"""What a row's amount does to settled credits less debt: adds, takes away, or moves within (a repayment on both sides, a
+rollover between lots, a hold between available and held, a chargeback between available and withheld)."""
 
 
 class StatementRow(NamedTuple):
     """One row of the statement, in the order of the columns of ``statement_entry``.
 
     ``kind`` is the name of the event and gives ``amount_micros`` its direction. ``occurred_at`` is the time of the usage, else
-    the instant the event took effect. ``charge_id`` is the usage key of a charge, of waived usage, or of the charge refunded.
-    ``reason`` is what a person gave; for waived usage without one, why it was waived.
+    the instant the event took effect. ``charge_id`` is the usage key of a charge, of waived usage, of failed usage that released
+    a hold, or of the charge refunded. ``amount_micros`` of a refund is what came back, less what fell to a voided grant; of a
+    chargeback lost what was voided and what became debt; of one won 0: what it had withheld is back.
+    ``held_after_micros`` is what all open holds set aside: settled less held is what was not promised. What of that may be spent
+    depends on the instant that is asked for, so it is no column. ``reason`` is what a person gave; for waived usage without one,
+    why it was waived.
     """
 
     shard: int
@@ -73,16 +116,8 @@ class StatementRow(NamedTuple):
     actor_id: str
     actor_role: str
     reason: str | None
-
-
-class Sums(NamedTuple):
-    """A team's settled credits and debt after an event."""
-
-    settled_micros: int
-    debt_micros: int
-
-
-NOTHING = Sums(0, 0)
+    hold_id: str | None = None
+    held_after_micros: int = 0
 
 
 class StatementFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +130,7 @@ class StatementFilter(msgspec.Struct, frozen=True, kw_only=True):
     work: str | None = None
     charge_id: str | None = None
     lot_id: str | None = None
+    hold_id: str | None = None
     recorded_from: datetime | None = None
     recorded_until: datetime | None = None
     occurred_from: datetime | None = None
@@ -114,7 +150,7 @@ class StatementFilter(msgspec.Struct, frozen=True, kw_only=True):
         return {name: getattr(self, name) for name in EQUAL_COLUMNS}
 
 
-EQUAL_COLUMNS = ("member", "project", "action", "work", "charge_id", "lot_id")
+EQUAL_COLUMNS = ("member", "project", "action", "work", "charge_id", "lot_id", "hold_id")
 EVERYTHING = StatementFilter()
 PAGE_ROWS_MAX = 1_000
 
@@ -187,17 +223,16 @@ def page_limit(limit: int) -> int:
 
 
 def rows_of(recorded: RecordedEvent, shard: int, team_id: str, before: Sums = NOTHING) -> list[StatementRow]:
-    """The statement rows of one event: one for an event that moves credits or waives usage, none for any other.
+    """The statement rows of one event: one for an event that moves or sets aside credits or waives usage, none for any other.
 
-    ``before`` are the sums after the team's previous row: waived usage moves nothing, so its row repeats them.
+    ``before`` are the sums after the team's previous event: those that the event does not change are repeated.
     """
     event = recorded.event
-    told = _TELL.get(type(event))
+    told = told_of(event)
     if told is None:
         return []
-    amount_micros, occurred_at, charge_id, lot_id = told(event)
     after = sums_after(event, before)
-    usage = event if isinstance(event, CreditsCharged | UsageWaived) else None
+    usage = event if isinstance(event, _USES) else None
     return [
         StatementRow(
             shard,
@@ -205,12 +240,12 @@ def rows_of(recorded: RecordedEvent, shard: int, team_id: str, before: Sums = NO
             recorded.originator_version,
             type(event).__name__,
             event.recorded_at,
-            occurred_at,
-            amount_micros,
+            told.occurred_at,
+            told.amount_micros,
             after.settled_micros,
             after.debt_micros,
-            charge_id,
-            lot_id,
+            told.charge_id,
+            told.lot_id,
             usage.action if usage else None,
             _shown(usage.member) if usage else None,
             _shown(usage.project) if usage else None,
@@ -219,24 +254,30 @@ def rows_of(recorded: RecordedEvent, shard: int, team_id: str, before: Sums = NO
             event.actor.id,
             event.actor.role,
             _shown(event.reason) or (event.waiver if isinstance(event, UsageWaived) else None),
+            _shown(told.hold_id),
+            after.held_micros,
         )
     ]
 
 
-def sums_after(event: AccountEvent, before: Sums) -> Sums:
-    """The team's sums once the event is applied: its own if it moves credits, else those before it."""
-    if isinstance(event, MovingEvent):
-        return Sums(event.settled_after_micros, event.debt_after_micros)
-    return before
-
-
 class Told(NamedTuple):
-    """What the events tell in different words: amount, instant of effect, charge and lot."""
+    """What the events tell in different words: amount, instant of effect, charge, lot and hold."""
 
     amount_micros: int
     occurred_at: datetime
     charge_id: str | None = None
     lot_id: str | None = None
+    hold_id: str | None = None
+
+
+def told_of(event: AccountEvent) -> Told | None:
+    """What the statement tells of an event; None for one that makes no row."""
+    tell = _TELL.get(type(event))
+    return None if tell is None else tell(event)
+
+
+# Named once: the type written with | is made anew each time it is met.
+_USES = (CreditsCharged, HoldCaptured, UsageWaived, CreditsHeld)
 
 
 def _shown(text: str | None) -> str | None:
@@ -248,36 +289,85 @@ def _within(at: datetime, start: datetime | None, end: datetime | None) -> bool:
     return (start is None or start <= at) and (end is None or at < end)
 
 
-def _issued(event: CreditsGranted | CreditsToppedUp) -> Told:
+def _issued(event: CreditsGranted | CreditsToppedUp | BalanceRaised) -> Told:
     return Told(event.amount_micros, event.lot.effective_at, None, event.lot.lot_id)
 
 
-def _charged(event: CreditsCharged) -> Told:
-    return Told(event.amount_micros, event.occurred_at, event.charge_id)
+def _allowed(event: AllowanceGranted) -> Told:
+    return Told(event.amount_micros, event.effective_at, None, event.lot.lot_id if event.lot else None)
+
+
+def _charged(event: CreditsCharged | HoldCaptured) -> Told:
+    return Told(event.amount_micros, event.occurred_at, event.charge_id, None, event.hold_id)
 
 
 def _waived(event: UsageWaived) -> Told:
-    return Told(0, event.occurred_at, event.charge_id)
+    return Told(0, event.occurred_at, event.charge_id, None, event.hold_id)
 
 
 def _refunded(event: ChargeRefunded) -> Told:
-    return Told(event.amount_micros, event.recorded_at, event.charge_id)
+    came_back = sum(line.amount_micros for line in event.lines if line.target != "voided")
+    return Told(came_back, event.recorded_at, event.charge_id)
 
 
 def _expired(event: CreditsExpired) -> Told:
     return Told(event.amount_micros, event.effective_at, None, event.lot_id)
 
 
-def _repaid(event: DebtRepaid) -> Told:
+def _as_of_effect(event: DebtRepaid | CreditsRolledOver) -> Told:
     return Told(event.amount_micros, event.effective_at)
+
+
+def _voided(event: GrantVoided) -> Told:
+    return Told(event.amount_micros, event.recorded_at, None, event.origin_lot_id)
+
+
+def _lowered(event: BalanceLowered) -> Told:
+    return Told(event.amount_micros, event.recorded_at)
+
+
+def _held(event: CreditsHeld) -> Told:
+    return Told(event.amount_micros, event.recorded_at, None, None, event.hold_id)
+
+
+def _released(event: HoldReleased) -> Told:
+    return Told(event.amount_micros, event.recorded_at, event.released_by, None, event.hold_id)
+
+
+def _hold_expired(event: HoldExpired) -> Told:
+    return Told(event.amount_micros, event.effective_at, None, None, event.hold_id)
+
+
+def _withheld(event: ChargebackOpened) -> Told:
+    return Told(event.withheld_micros, event.recorded_at, None, event.origin_lot_id)
+
+
+def _reinstated(event: ChargebackWon) -> Told:
+    return Told(0, event.recorded_at, None, event.origin_lot_id)
+
+
+def _lost(event: ChargebackLost) -> Told:
+    return Told(event.voided_micros + event.drawn_micros, event.recorded_at, None, event.origin_lot_id)
 
 
 _TELL: dict[type[AccountEvent], Callable[[Any], Told]] = {
     CreditsGranted: _issued,
     CreditsToppedUp: _issued,
+    AllowanceGranted: _allowed,
+    CreditsRolledOver: _as_of_effect,
     CreditsCharged: _charged,
+    HoldCaptured: _charged,
     UsageWaived: _waived,
     ChargeRefunded: _refunded,
     CreditsExpired: _expired,
-    DebtRepaid: _repaid,
+    DebtRepaid: _as_of_effect,
+    GrantVoided: _voided,
+    BalanceRaised: _issued,
+    BalanceLowered: _lowered,
+    CreditsHeld: _held,
+    HoldReleased: _released,
+    HoldExpired: _hold_expired,
+    ChargebackOpened: _withheld,
+    ChargebackWon: _reinstated,
+    ChargebackLost: _lost,
 }

@@ -10,13 +10,13 @@ from uuid import UUID
 import msgspec
 
 from domain.account.applying import apply, opened
+from domain.account.claims import claim_of
 from domain.account.decision import account_id
 from domain.account.due import next_due_at
 from domain.account.events import (
     AccountEvent,
     AccountOpened,
     CreditsCharged,
-    CreditsExpired,
     MovingEvent,
     RecordedEvent,
     UsageWaived,
@@ -27,7 +27,8 @@ from domain.chain import GENESIS, event_hash
 from domain.errors import UnknownEventShape
 from domain.times import instant_text
 from domain.usage import usage_key
-from projections.statement import NOTHING, StatementRow, rows_of, sums_after
+from projections.moves import NOTHING, sums_after
+from projections.statement import StatementRow, rows_of
 
 Decode = Callable[[str, bytes], AccountEvent]
 """Makes an event of a stored topic and state. Raises: UnknownEventShape."""
@@ -205,15 +206,12 @@ class _AccountCheck:
             return None
 
     def _check_claim(self, stored: StoredEvent, event: AccountEvent) -> None:
-        claim = None
+        claim = claim_of(event)
         if isinstance(event, CreditsCharged | UsageWaived):
-            claim = event.charge_id
             right = usage_key(self._head.team_id, event.source, event.id)
             if claim != right:
                 self._find("ledger_events", stored.version, "charge_id", right, claim)
             self._origins.add(self._shard, stored.position, event)
-        elif isinstance(event, CreditsExpired):
-            claim = event.due_id
         found = stored.claim.hex() if stored.claim is not None else None
         if found != claim:
             self._find("ledger_events", stored.version, "usage_key", claim, found)

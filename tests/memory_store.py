@@ -26,7 +26,8 @@ from domain.team.decision import TeamDecision
 from domain.team.events import TeamEvent
 from domain.team.state import Team, team_stream_id
 from domain.usage import UsageRecord
-from projections.statement import NOTHING, StatementFilter, StatementPage, StatementRows, Sums, rows_of
+from projections.moves import NOTHING, Sums, sums_after
+from projections.statement import StatementFilter, StatementPage, StatementRows, rows_of
 
 SHARDS = 8
 TEST_ACTOR = Actor("test", "operator")
@@ -135,8 +136,7 @@ class MemoryLedger:
         digest = event_hash(previous, account_id(team_id).bytes, version, event.TOPIC, state)
         team.events.append(StoredEvent(version, position, event.TOPIC, state, previous, digest, event))
         rows = rows_of(RecordedEvent(None, version, event), shard, team_id, team.sums)
-        if rows:
-            team.sums = Sums(rows[-1].settled_after_micros, rows[-1].debt_after_micros)
+        team.sums = sums_after(event, team.sums)
         self.statement.write(shard, rows, position)
 
     # --- reads ---

@@ -11,21 +11,19 @@ import psycopg
 from psycopg import Cursor, sql
 from psycopg.rows import TupleRow, tuple_row
 
-from domain.account.events import AccountOpened, MovingEvent, RecordedEvent, UsageWaived
+from domain.account.events import AccountOpened, RecordedEvent
 from infra.postgres.mapper import ACCOUNT_SHAPES, TEAM_SHAPES
 from infra.postgres.shards import ShardMap
+from projections.moves import NOTHING, Sums, sums_after
 from projections.statement import (
     EQUAL_COLUMNS,
     EVERYTHING,
-    NOTHING,
     STATEMENT_SHAPE,
     StatementFilter,
     StatementPage,
     StatementRow,
-    Sums,
     page_limit,
     rows_of,
-    sums_after,
 )
 
 BATCH_EVENTS_MAX = 2_000
@@ -114,7 +112,7 @@ class Teams:
 
 
 class StatementModel:
-    """The statement as a read model: a row per event that moved credits or waived usage."""
+    """The statement as a read model: a row per event that moved or set aside credits or waived usage."""
 
     name = "statement"
     table = "statement_entry"
@@ -135,7 +133,8 @@ class StatementModel:
                     "int8",
                     "uuid",
                 ),
-                *("text",) * 9,
+                *("text",) * 10,
+                "int8",
             ),
             strict=True,
         )
@@ -147,10 +146,10 @@ class StatementModel:
     def rows(
         self, cursor: Cursor[TupleRow], shard: int, events: Sequence[StoredEvent], table: str
     ) -> Sequence[tuple[object, ...]]:
-        """As the protocol says; waived usage repeats the sums of the team's row before it, in this batch or in the table."""
+        """As the protocol says; sums that an event leaves are those of the team's row before it, here or in the table."""
         teams = self._teams.of(cursor, shard, (event.account_id for event in events))
         played, failed = _decoded(events)
-        sums = _sums_before(cursor, shard, table, _waived_first(played), teams)
+        sums = _sums_before(cursor, shard, table, _living(played), teams)
         rows: list[tuple[object, ...]] = []
         for event, recorded in played:
             try:
@@ -182,19 +181,10 @@ def _decoded(events: Sequence[StoredEvent]) -> tuple[Played, tuple[StoredEvent, 
     return played, None
 
 
-def _waived_first(played: Played) -> set[UUID]:
-    """The accounts whose first row of this batch is waived usage: only these need the sums of the row before."""
-    seen: set[UUID] = set()
-    waived: set[UUID] = set()
-    for event, recorded in played:
-        if event.account_id in seen:
-            continue
-        if isinstance(recorded.event, AccountOpened | MovingEvent):
-            seen.add(event.account_id)
-        elif isinstance(recorded.event, UsageWaived):
-            seen.add(event.account_id)
-            waived.add(event.account_id)
-    return waived
+def _living(played: Played) -> set[UUID]:
+    """The accounts that events came for before this batch: what they had set aside then is on their last row."""
+    opened = {event.account_id for event, recorded in played if isinstance(recorded.event, AccountOpened)}
+    return {event.account_id for event, _ in played} - opened
 
 
 def _sums_before(
@@ -206,14 +196,15 @@ def _sums_before(
         return {}
     cursor.execute(
         sql.SQL(
-            "SELECT t.team_id, last.settled_after_micros, last.debt_after_micros FROM unnest(%s::text[]) AS t (team_id)"
-            " CROSS JOIN LATERAL (SELECT settled_after_micros, debt_after_micros FROM {} AS s"
+            "SELECT t.team_id, last.settled_after_micros, last.debt_after_micros, last.held_after_micros"
+            " FROM unnest(%s::text[]) AS t (team_id) CROSS JOIN LATERAL"
+            " (SELECT settled_after_micros, debt_after_micros, held_after_micros FROM {} AS s"
             " WHERE s.shard = %s AND s.team_id = t.team_id ORDER BY s.version DESC LIMIT 1) AS last"
         ).format(sql.Identifier(table)),
         (list(asked), shard),
         binary=True,
     )
-    return {asked[team_id]: Sums(settled, debt) for team_id, settled, debt in cursor.fetchall()}
+    return {asked[team_id]: Sums(*sums) for team_id, *sums in cursor.fetchall()}
 
 
 class Target(NamedTuple):

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from domain.account.decision import account_id
 from domain.account.events import AccountEvent, RecordedEvent
-from projections.statement import NOTHING, StatementRow, rows_of, sums_after
+from projections.moves import NOTHING, sums_after
+from projections.statement import StatementRow, rows_of
 
 
 def stream_of(events: Iterable[AccountEvent], team_id: str = "acme") -> list[RecordedEvent]:

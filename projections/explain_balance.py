@@ -1,0 +1,309 @@
+"""Why a team has what it has: every lot with where it came from and what left it, and all that happened, summing exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import msgspec
+
+from domain.account.events import AccountEvent, LotLine, LotTerms, RecordedEvent
+from domain.account.lots import find
+from domain.account.state import Hold
+from projections.balance import Balance, LotBalance, LotState, balance_as_booked
+from projections.movements import NEWEST_DEFAULT, Happened, Movements, movements_text
+from projections.moves import lot_moves, sums_after
+from projections.replay import Replay
+from projections.words import (
+    actor_words,
+    amount_text,
+    credits_words,
+    event_words,
+    lot_words,
+    scope_words,
+    signed,
+    time_words,
+)
+
+
+class Came(msgspec.Struct, frozen=True, kw_only=True):
+    """The event by which a lot came to be."""
+
+    version: int | None
+    kind: str
+    recorded_at: datetime
+    by: str
+    reason: str | None
+    words: str
+
+
+class Flow(msgspec.Struct, frozen=True, kw_only=True):
+    """What all events of one kind brought into a lot, or (negative) took from it."""
+
+    kind: str
+    events: int
+    change_micros: int
+
+
+class LotExplained(msgspec.Struct, frozen=True, kw_only=True):
+    """One lot: ``flows`` sum to ``remaining_micros``, which is what is held, available, withheld, lapsed and upcoming.
+
+    ``came`` is the event that opened it; for a successor ``origin_came`` is the one that opened the first lot of its line.
+    """
+
+    lot_id: str
+    origin_lot_id: str
+    words: str
+    state: LotState
+    came: Came
+    origin_came: Came | None
+    flows: list[Flow]
+    remaining_micros: int
+    held_micros: int
+    available_micros: int
+    withheld_micros: int
+    lapsed_micros: int
+    upcoming_micros: int
+
+
+class HoldExplained(msgspec.Struct, frozen=True, kw_only=True):
+    """One open hold: what it sets aside, in which lots, and for what."""
+
+    hold_id: str
+    held_micros: int
+    made_at: datetime
+    expires_at: datetime
+    lines: list[LotLine]
+    words: str
+
+
+class BalanceExplained(msgspec.Struct, frozen=True, kw_only=True):
+    """A balance from the opening of the account to the instant ``at``.
+
+    Sums: available = settled − held − withheld − lapsed − upcoming; ``lots`` make up settled and each part of it; ``holds`` make
+    up held; ``happened`` makes up settled, held and debt. Facts that are due but not written yet are in it, without a version.
+    """
+
+    team_id: str
+    version: int
+    position: int
+    at: datetime
+    settled_micros: int
+    available_micros: int
+    unscoped_micros: int
+    held_micros: int
+    withheld_micros: int
+    lapsed_micros: int
+    upcoming_micros: int
+    debt_micros: int
+    lots: list[LotExplained]
+    holds: list[HoldExplained]
+    happened: Movements
+
+
+class _LotStory:
+    """How one lot came to be and what each kind of event changed in it."""
+
+    def __init__(self, came: Came) -> None:
+        self.came = came
+        self.flows: dict[str, tuple[int, int]] = {}
+
+    def add(self, kind: str, change_micros: int) -> None:
+        """One event more."""
+        events, sum_micros = self.flows.get(kind, (0, 0))
+        self.flows[kind] = (events + 1, sum_micros + change_micros)
+
+
+class BalanceStory:
+    """Plays a team's stream up to an instant and then tells its balance; memory grows with lots ever issued, not with usage."""
+
+    def __init__(self, newest: int = NEWEST_DEFAULT) -> None:
+        self._replay = Replay()
+        self._happened = Happened(newest)
+        self._lots: dict[str, _LotStory] = {}
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is an account yet."""
+        return self._replay.account is not None
+
+    def play(self, recorded: RecordedEvent) -> None:
+        """The event belongs to what is explained."""
+        before = self._replay.sums
+        self._replay.play(recorded)
+        change = self._replay.sums.less(before)
+        self._happened.take(recorded.event, recorded.originator_version, change)
+        self._move(recorded.event, recorded.originator_version)
+
+    def told(self, at: datetime | None, position: int) -> BalanceExplained:
+        """The explanation at the instant, or at that of the last event, whichever is later. It is asked for once."""
+        account = self._replay.account
+        assert account is not None, "nothing was played"
+        version = account.version
+        at = max(at or account.recorded_at, account.recorded_at)
+        account, due = self._replay.due(at)
+        sums = self._replay.sums
+        for event in due:
+            after = sums_after(event, sums)
+            self._happened.take(event, None, after.less(sums))
+            self._move(event, None)
+            sums = after
+        balance = balance_as_booked(account, at, position, version)
+        told = self._explained(
+            balance,
+            [self._lot(lot, found.terms) for lot in balance.lots if (found := find(account, lot.lot_id))],
+            [_hold(hold) for hold in account.holds],
+        )
+        _check(told)
+        return told
+
+    def _move(self, event: AccountEvent, version: int | None) -> None:
+        for lot_id, change_micros in lot_moves(event):
+            story = self._lots.get(lot_id)
+            if story is None:
+                story = self._lots[lot_id] = _LotStory(_came(event, version))
+            story.add(type(event).__name__, change_micros)
+
+    def _lot(self, lot: LotBalance, terms: LotTerms) -> LotExplained:
+        story = self._lots[lot.lot_id]
+        origin = self._lots.get(lot.origin_lot_id) if lot.origin_lot_id != lot.lot_id else None
+        return LotExplained(
+            lot_id=lot.lot_id,
+            origin_lot_id=lot.origin_lot_id,
+            words=lot_words(terms),
+            state=lot.state,
+            came=story.came,
+            origin_came=origin.came if origin else None,
+            flows=[
+                Flow(kind=kind, events=n, change_micros=micros) for kind, (n, micros) in story.flows.items()
+            ],
+            remaining_micros=lot.remaining_micros,
+            held_micros=lot.held_micros,
+            available_micros=lot.available_micros,
+            withheld_micros=lot.withheld_micros,
+            lapsed_micros=lot.lapsed_micros,
+            upcoming_micros=lot.upcoming_micros,
+        )
+
+    def _explained(
+        self, balance: Balance, lots: list[LotExplained], holds: list[HoldExplained]
+    ) -> BalanceExplained:
+        return BalanceExplained(
+            team_id=balance.team_id,
+            version=balance.version,
+            position=balance.position,
+            at=balance.at,
+            settled_micros=balance.settled_micros,
+            available_micros=balance.available_micros,
+            unscoped_micros=balance.unscoped_micros,
+            held_micros=balance.held_micros,
+            withheld_micros=balance.withheld_micros,
+            lapsed_micros=balance.lapsed_micros,
+            upcoming_micros=balance.upcoming_micros,
+            debt_micros=balance.debt_micros,
+            lots=lots,
+            holds=holds,
+            happened=self._happened.told(),
+        )
+
+
+def balance_text(told: BalanceExplained) -> str:
+    """The explanation as plain text of short lines, fit for a mail."""
+    return "\n".join(_text(told)) + "\n"
+
+
+def _check(told: BalanceExplained) -> None:
+    """What is told sums exactly to what it explains; anything else is a bug and no explanation."""
+    happened = told.happened
+    assert happened.settled_change_micros == told.settled_micros, "what happened does not sum to settled"
+    assert happened.held_change_micros == told.held_micros, "what happened does not sum to held"
+    assert happened.debt_change_micros == told.debt_micros, "what happened does not sum to the debt"
+    assert sum(hold.held_micros for hold in told.holds) == told.held_micros, "the holds do not sum to held"
+    for lot in told.lots:
+        assert sum(flow.change_micros for flow in lot.flows) == lot.remaining_micros, (
+            f"what came into and left {lot.lot_id} does not sum to what is left of it"
+        )
+
+
+def _came(event: AccountEvent, version: int | None) -> Came:
+    return Came(
+        version=version,
+        kind=type(event).__name__,
+        recorded_at=event.recorded_at,
+        by=actor_words(event) if version is not None else "the clock",
+        reason=event.reason,
+        words=event_words(event),
+    )
+
+
+def _hold(hold: Hold) -> HoldExplained:
+    scope = scope_words(hold.member, hold.project, hold.action)
+    return HoldExplained(
+        hold_id=hold.hold_id,
+        held_micros=hold.held_micros,
+        made_at=hold.made_at,
+        expires_at=hold.expires_at,
+        lines=hold.lines,
+        words=f"{scope}, since {time_words(hold.made_at)}, until {time_words(hold.expires_at)}",
+    )
+
+
+def _text(told: BalanceExplained) -> Iterator[str]:
+    yield f"Team {told.team_id} has {credits_words(told.available_micros)} available"
+    yield f"  as of {time_words(told.at)}, version {told.version} of its account"
+    yield f"  {_parts(told)}"
+    if told.debt_micros:
+        yield f"  debt: {credits_words(told.debt_micros)}, which new credit repays first"
+    yield ""
+    yield (
+        "What is there, in the order in which it burns:"
+        if told.lots
+        else "There is no lot with anything left."
+    )
+    for lot in told.lots:
+        yield from _lot_text(lot)
+    if told.holds:
+        yield "Set aside for running work:"
+        yield from (
+            f"  {amount_text(hold.held_micros)} by {hold.hold_id}: {hold.words}" for hold in told.holds
+        )
+    yield ""
+    yield "How it came to that:"
+    yield from movements_text(told.happened)
+    sums = (("settled", told.settled_micros), ("held", told.held_micros), ("debt", told.debt_micros))
+    yield f"  which is: {', '.join(f'{name} {amount_text(micros)}' for name, micros in sums)}"
+
+
+def _parts(told: BalanceExplained) -> str:
+    """Settled and what is taken off it, where there is anything."""
+    off = (
+        ("held for running work", told.held_micros),
+        ("withheld by a bank dispute", told.withheld_micros),
+        ("expired, not booked yet", told.lapsed_micros),
+        ("not effective yet", told.upcoming_micros),
+    )
+    less = "".join(f" − {amount_text(micros)} {words}" for words, micros in off if micros)
+    return f"{amount_text(told.settled_micros)} settled{less} = {amount_text(told.available_micros)}"
+
+
+def _lot_text(lot: LotExplained) -> Iterator[str]:
+    yield f"  {amount_text(lot.remaining_micros)} in {lot.lot_id}{_state(lot)}: {lot.words}"
+    for came in (lot.origin_came, lot.came):
+        if came is not None:
+            yield f"    {came.words}, {_place(came)}"
+    flows = ", ".join(f"{signed(flow.change_micros)} by {flow.events} × {flow.kind}" for flow in lot.flows)
+    yield f"    {flows}: {amount_text(lot.remaining_micros)} left"
+
+
+def _state(lot: LotExplained) -> str:
+    rest = lot.remaining_micros - lot.held_micros
+    told = [f"{amount_text(lot.held_micros)} held"] if lot.held_micros else []
+    if lot.state != "open" and rest:
+        told.append(f"{amount_text(rest)} {lot.state}")
+    return f" ({', '.join(told)})" if told else ""
+
+
+def _place(came: Came) -> str:
+    why = f": {came.reason}" if came.reason else ""
+    place = f"version {came.version}" if came.version else "due, not written yet"
+    return f"{time_words(came.recorded_at)}, {place}, by {came.by}{why}"
