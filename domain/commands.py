@@ -7,9 +7,8 @@ from typing import Literal
 
 import msgspec
 
-from domain.account.events import CostBasis, LimitTerms, LimitWindow, LotSource
+from domain.account.events import DEFAULT_PRIORITY, CostBasis, LimitTerms, LimitWindow, LotSource
 
-DEFAULT_PRIORITY = 20
 HOLD_SECONDS = 3_600
 """How long a hold lasts when the request does not say."""
 

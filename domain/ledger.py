@@ -1,84 +1,50 @@
-"""What callers may ask of the ledger: one command, one account, one transaction, one answer for ever."""
+"""The ledger's door for commands: one command, one team, one transaction, one answer for ever."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Protocol, TypedDict
-from uuid import uuid5
+from typing import Literal, Protocol
 
 import msgspec
 
-from domain.account.decision import Decision, account_id, copy_of
-from domain.account.events import CostBasis, CreditsGranted, CreditsToppedUp, LotSource
-from domain.account.funding import DEFAULT_PRIORITY, grant_credits, top_up_credits
+from domain.account.decision import Decision, copy_of
+from domain.account.due import pass_time
 from domain.account.index import AccountIndex
-from domain.account.opening import close_account, open_account
-from domain.account.refunding import refund_charge
 from domain.account.state import TeamAccount
 from domain.actors import Actor
-from domain.errors import IdempotencyKeyReused, PaymentReferenceUsed, UnknownTeam
+from domain.asking import DECIDERS, Asked, Given
+from domain.catalogue import Catalogue
+from domain.commands import Command, OpenAccount
+from domain.errors import IdempotencyKeyReused, UnknownTeam
+from domain.team.decision import TeamDecision
+from domain.team.state import Team
 
 ATTEMPTS_MAX = 5
 """How often a command is tried when the outcome of its commit was not heard, before the caller is told to ask again."""
 
 
-class Command(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
-    """One request to change one team's account; its encoding is the body that an idempotency key binds."""
+class DenialAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a hold was not given: the rule that left least room, in numbers. ``version`` is where the denial is on file."""
 
-    team_id: str
-    reason: str | None = None
-
-
-class OpenAccount(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
-    """Open the team's account."""
-
-    zone: str = "UTC"
-    anchor_day: int = 1
-    card_id: str = "standard"
-
-
-class CloseAccount(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
-    """Close the team's account."""
-
-
-class GrantCredits(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
-    """Give credits as a new lot."""
-
-    amount_micros: int
-    source: LotSource = "promotional"
-    effective_at: datetime | None = None
-    expires_at: datetime | None = None
-    priority: int = DEFAULT_PRIORITY
-    action: str | None = None
-    project: str | None = None
-
-
-class TopUpCredits(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
-    """Sell credits as a new lot, under a payment reference that buys once."""
-
-    amount_micros: int
-    payment_reference: str
-    cost_basis: CostBasis
-    effective_at: datetime | None = None
-    expires_at: datetime | None = None
-    priority: int = DEFAULT_PRIORITY
-    action: str | None = None
-    project: str | None = None
-
-
-class RefundCharge(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
-    """Give a charge back, all that is left of it or an amount."""
-
-    charge_id: str
-    amount_micros: int | None = None
+    rule: Literal["available", "limit"]
+    limit_id: str | None = None
+    window_start: datetime | None = None
+    window_end: datetime | None = None
+    used_micros: int
+    held_micros: int
+    limit_micros: int
+    requested_micros: int
+    version: int
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a command did: the version it made, the sums after it, and the ids it gave.
 
-    ``is_replayed``: an earlier request did it. Left out where it is false, so never among the bytes on file.
+    ``outcome``: a hold is "held" or "denied", an adjustment "applied" or "proposed". ``is_replayed``: an earlier request did it.
+    Left out where it is false, so never among the bytes on file.
     """
 
     team_id: str
@@ -90,6 +56,17 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lot_id: str | None = None
     charge_id: str | None = None
     refund_id: str | None = None
+    outcome: Literal["held", "denied", "applied", "proposed"] | None = None
+    hold_id: str | None = None
+    hold_expires_at: datetime | None = None
+    denial: DenialAnswer | None = None
+    limit_id: str | None = None
+    plan_id: str | None = None
+    effective_at: datetime | None = None
+    dispute_id: str | None = None
+    adjustment_id: str | None = None
+    payment_reference: str | None = None
+    team_version: int | None = None
     is_replayed: bool = False
 
 
@@ -115,8 +92,8 @@ class AccountSession(Protocol):
     def answer_on_file(self, principal: str, key: str) -> tuple[bytes, bytes] | None:
         """Body digest and answer of the command that used the key, None for a new key."""
 
-    def payment_on_file(self, reference: str) -> int | None:
-        """The version at which the payment reference bought credits, None when it did not."""
+    def load_team(self) -> Team:
+        """The team's people and paperwork; an empty one when nothing was recorded yet."""
 
     def save(
         self,
@@ -128,9 +105,9 @@ class AccountSession(Protocol):
         key: str,
         body_digest: bytes,
         answer: bytes,
-        payment_reference: str | None = None,
+        team: TeamDecision | None = None,
     ) -> None:
-        """Events, head, index, answer and payment reference will be durable together when the session ends."""
+        """Events of both, heads, index and answer will be durable together when the session ends."""
 
 
 class LedgerStore(Protocol):
@@ -142,10 +119,20 @@ class LedgerStore(Protocol):
 
 
 class Ledger:
-    """Decides commands: one key and body, one answer for ever; another body is refused; a refusal leaves nothing."""
+    """Decides commands: one key and body, one answer for ever; another body is refused; a refusal leaves nothing.
 
-    def __init__(self, store: LedgerStore) -> None:
+    ``catalogue`` gives the catalogue as published by now; ``quote_keys`` are those that may have signed a quote, newest first.
+    """
+
+    def __init__(
+        self,
+        store: LedgerStore,
+        catalogue: Callable[[], Catalogue] = Catalogue,
+        quote_keys: Sequence[bytes] = (),
+    ) -> None:
         self._store = store
+        self._catalogue = catalogue
+        self._quote_keys = quote_keys
 
     def execute(self, command: Command, caller: Caller, idempotency_key: str) -> Answer:
         """The command has happened exactly once, now or earlier under this key.
@@ -170,40 +157,66 @@ class Ledger:
             on_file = session.answer_on_file(caller.principal, key)
             if on_file is not None:
                 return _same_answer(on_file, body_digest, key)
-            if session.account is None and not isinstance(command, OpenAccount):
-                raise UnknownTeam(
-                    f"team {command.team_id!r} has no account: open one first", team_id=command.team_id
-                )
+            asked = self._asked(session, command, caller, key)
             expected_version = session.account.version if session.account else 0
-            decision = Decision(
-                copy_of(session.account) if session.account else None,
-                session.now,
-                Actor(caller.principal, caller.role),
-                session.index,
-                caller.correlation_id,
-                command.reason,
-            )
-            ids = _decide(decision, command, session, caller.principal, key)
-            account = decision.account
-            answer = Answer(
-                team_id=account.team_id,
-                version=account.version,
-                recorded_at=account.recorded_at,
-                settled_micros=account.settled_micros,
-                debt_micros=account.debt_micros,
-                **ids,
-            )
+            if session.account is not None:
+                pass_time(asked.decision)
+            given = DECIDERS[type(command)](asked, command)
+            account, team = asked.decision.account, asked.team_decision
+            answer = _answer(account, team, given)
             session.save(
                 account,
-                decision,
+                asked.decision,
                 expected_version,
                 principal=caller.principal,
                 key=key,
                 body_digest=body_digest,
                 answer=msgspec.json.encode(answer),
-                payment_reference=command.payment_reference if isinstance(command, TopUpCredits) else None,
+                team=team if team is not None and team.events else None,
             )
         return answer
+
+    def _asked(self, session: AccountSession, command: Command, caller: Caller, key: str) -> Asked:
+        if session.account is None and not isinstance(command, OpenAccount):
+            raise UnknownTeam(
+                f"team {command.team_id!r} has no account: open one first", team_id=command.team_id
+            )
+        decision = Decision(
+            copy_of(session.account) if session.account else None,
+            session.now,
+            Actor(caller.principal, caller.role),
+            session.index,
+            caller.correlation_id,
+            command.reason,
+        )
+        return Asked(decision, caller.principal, key, self._catalogue, self._quote_keys, session.load_team)
+
+
+def _answer(account: TeamAccount, team: TeamDecision | None, given: Given) -> Answer:
+    denial = None
+    if given.denied is not None:
+        denied = given.denied.denial
+        denial = DenialAnswer(
+            rule=denied.rule,
+            limit_id=denied.limit_id,
+            window_start=denied.window_start,
+            window_end=denied.window_end,
+            used_micros=denied.used_micros,
+            held_micros=denied.held_micros,
+            limit_micros=denied.limit_micros,
+            requested_micros=denied.requested_micros,
+            version=given.denied.version,
+        )
+    return Answer(
+        team_id=account.team_id,
+        version=account.version,
+        recorded_at=account.recorded_at,
+        settled_micros=account.settled_micros,
+        debt_micros=account.debt_micros,
+        denial=denial,
+        team_version=None if team is None else team.team.version,
+        **given.ids(),
+    )
 
 
 def _same_answer(on_file: tuple[bytes, bytes], body_digest: bytes, key: str) -> Answer:
@@ -213,65 +226,3 @@ def _same_answer(on_file: tuple[bytes, bytes], body_digest: bytes, key: str) -> 
             f"idempotency key {key[:80]!r} was used before with another body: repeat that body, or choose a new key"
         )
     return msgspec.structs.replace(msgspec.json.decode(answer, type=Answer), is_replayed=True)
-
-
-class _Given(TypedDict, total=False):
-    """The ids and the amount that a command's answer adds."""
-
-    amount_micros: int
-    lot_id: str
-    charge_id: str
-    refund_id: str
-
-
-def _decide(
-    decision: Decision, command: Command, session: AccountSession, principal: str, key: str
-) -> _Given:
-    match command:
-        case OpenAccount():
-            open_account(decision, command.team_id, command.zone, command.anchor_day, command.card_id)
-            return {}
-        case CloseAccount():
-            close_account(decision)
-            return {}
-        case GrantCredits():
-            grant_credits(
-                decision,
-                command.amount_micros,
-                source=command.source,
-                effective_at=command.effective_at,
-                expires_at=command.expires_at,
-                priority=command.priority,
-                action=command.action,
-                project=command.project,
-            )
-            return _issued(decision)
-        case TopUpCredits():
-            bought_at = session.payment_on_file(command.payment_reference)
-            if bought_at is not None:
-                raise PaymentReferenceUsed(
-                    f"payment reference {command.payment_reference!r} bought credits at version {bought_at} already",
-                    payment_reference=command.payment_reference,
-                )
-            top_up_credits(
-                decision,
-                command.amount_micros,
-                payment_reference=command.payment_reference,
-                cost_basis=command.cost_basis,
-                effective_at=command.effective_at,
-                expires_at=command.expires_at,
-                priority=command.priority,
-                action=command.action,
-                project=command.project,
-            )
-            return _issued(decision)
-        case RefundCharge():
-            refund_id = uuid5(account_id(command.team_id), f"refund {principal} {key}").hex
-            amount = refund_charge(decision, command.charge_id, command.amount_micros, refund_id)
-            return {"amount_micros": amount, "charge_id": command.charge_id, "refund_id": refund_id}
-    raise AssertionError(f"no rule decides {type(command).__name__}")
-
-
-def _issued(decision: Decision) -> _Given:
-    issued = next(e for e in decision.events if isinstance(e, CreditsGranted | CreditsToppedUp))
-    return {"amount_micros": issued.amount_micros, "lot_id": issued.lot.lot_id}

@@ -8,13 +8,14 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 import msgspec
 
 from domain.account.applying import apply, opened
-from domain.account.events import AccountEvent, AccountOpened, CreditsCharged, UsageWaived
+from domain.account.events import AccountEvent, AccountOpened, CreditsCharged, HoldCaptured, UsageWaived
 from domain.account.index import AccountIndex, IndexChange, IndexOverlay, UsageOnFile
 from domain.account.state import TeamAccount
 from domain.actors import Actor
+from domain.times import instant_text
 
 # Named once: the type written with | is made anew each time it is met.
-_CLAIMING = (CreditsCharged, UsageWaived)
+_CLAIMING = (CreditsCharged, UsageWaived, HoldCaptured)
 
 ACCOUNT_NAMESPACE = uuid5(NAMESPACE_URL, "urn:coffer:account")
 
@@ -24,12 +25,17 @@ def account_id(team_id: str) -> UUID:
     return uuid5(ACCOUNT_NAMESPACE, team_id)
 
 
+def due_id(kind: str, subject: str, instant: datetime) -> str:
+    """Identity of a due fact, 32 hex digits: ``uuid5`` of kind, subject and due instant. Whoever comes first books it."""
+    return uuid5(ACCOUNT_NAMESPACE, f"{kind} {subject} {instant_text(instant)}").hex
+
+
 class Decision:
     """Decides on ``account`` in place; whoever may be refused decides on a copy.
 
     ``at`` is the ``recorded_at`` of every event: the clock's instant, never before the account's last one.
     ``index_changes`` are the entries that changed, in order. ``has_time_passed`` once all that was due up
-    to ``at`` is recorded.
+    to ``at`` is recorded. ``repeated_denial`` is the version of the denial that this decision repeats, if it does.
     """
 
     def __init__(
@@ -50,6 +56,7 @@ class Decision:
         self.events: list[AccountEvent] = []
         self.index_changes: list[IndexChange] = []
         self.has_time_passed = False
+        self.repeated_denial: int | None = None
 
     @property
     def account(self) -> TeamAccount:

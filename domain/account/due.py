@@ -4,34 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from uuid import uuid5
+from typing import NamedTuple
 
 from domain.account import lots
-from domain.account.decision import ACCOUNT_NAMESPACE, Decision
-from domain.account.events import CreditsExpired, DebtRepaid
-from domain.account.state import Lot, TeamAccount
-from domain.times import instant_text
+from domain.account.decision import Decision, due_id
+from domain.account.events import CreditsExpired, DebtRepaid, HoldExpired
+from domain.account.state import Hold, Lot, TeamAccount
+from domain.account.turning import age, turn_at, turn_period
 
 LATE_GRACE = timedelta(hours=24)
 """How long after an instant late usage may still change what that instant books."""
 
 
+class _Due(NamedTuple):
+    """A due fact: its instant; at one instant hold expiry, breakage, turn, lots becoming effective; then age or id."""
+
+    instant: datetime
+    rank: int
+    order: tuple[datetime | str, int]
+    subject: Hold | Lot | None
+
+
 def next_due_at(account: TeamAccount) -> datetime | None:
-    """The next instant at which time alone changes the account: a breakage, or a lot that will repay debt."""
-    return min((instant for instant, _ in _due(account)), default=None)
+    """The next instant at which time alone changes the account."""
+    return min((fact.instant for fact in _due(account)), default=None)
 
 
 def pass_time(decision: Decision) -> None:
     """All that was due up to the decision's instant is recorded, earliest first; nothing is due before it any more."""
-    # Lots that a decision issues outlive its instant, so once time has passed in it, only debt makes anything due again.
+    # Lots and holds that a decision makes outlive its instant, so once time has passed in it, only debt makes anything due again.
     if decision.has_time_passed and not decision.account.debt_micros:
         return
-    while due := _first_due(decision.account, decision.at):
-        instant, lot = due
-        if _breakage_at(lot) == instant:
-            _book_breakage(decision, lot, instant)
-        else:
-            repay_debt(decision, instant)
+    while fact := _first_due(decision.account, decision.at):
+        _book(decision, fact)
     decision.has_time_passed = True
 
 
@@ -41,7 +46,7 @@ def repay_debt(decision: Decision, effective_at: datetime) -> None:
     if not account.debt_micros:
         return
     lines = lots.repaying(account, effective_at)
-    amount = sum(line.amount_micros for line in lines)
+    amount = lots.total(lines)
     if amount:
         decision.record(
             DebtRepaid(
@@ -57,19 +62,24 @@ def repay_debt(decision: Decision, effective_at: datetime) -> None:
         )
 
 
-def due_id(kind: str, subject: str, instant: datetime) -> str:
-    """Identity of a due fact, 32 hex digits: ``uuid5`` of kind, subject and due instant. Whoever comes first books it."""
-    return uuid5(ACCOUNT_NAMESPACE, f"{kind} {subject} {instant_text(instant)}").hex
+def _book(decision: Decision, fact: _Due) -> None:
+    instant, subject = fact.instant, fact.subject
+    if isinstance(subject, Hold):
+        _expire_hold(decision, subject, instant)
+    elif isinstance(subject, Lot) and fact.rank == _BREAKAGE:
+        _book_breakage(decision, subject, instant)
+        return
+    elif subject is None:
+        turn_period(decision, instant)
+    repay_debt(decision, instant)
 
 
-def _first_due(account: TeamAccount, at: datetime) -> tuple[datetime, Lot] | None:
-    """The earliest due fact up to ``at``; at one instant breakage comes before lots becoming effective."""
+def _first_due(account: TeamAccount, at: datetime) -> _Due | None:
+    """The earliest due fact up to ``at``."""
     if not _is_anything_due(account, at):
         return None
-    due = [(instant, lot) for instant, lot in _due(account) if instant <= at]
-    return min(
-        due, key=lambda fact: (fact[0], _breakage_at(fact[1]) != fact[0], fact[1].terms.lot_id), default=None
-    )
+    due = [fact for fact in _due(account) if fact.instant <= at]
+    return min(due, key=lambda fact: fact[:3], default=None)
 
 
 def _is_anything_due(account: TeamAccount, at: datetime) -> bool:
@@ -81,26 +91,64 @@ def _is_anything_due(account: TeamAccount, at: datetime) -> bool:
         expires_at = lot.terms.expires_at
         if expires_at is not None and expires_at <= broken_since:
             return True
-    return False
+    for hold in account.holds:
+        if hold.expires_at <= at:
+            return True
+    turn = turn_at(account)
+    return turn is not None and turn <= at
 
 
-def _due(account: TeamAccount) -> Iterator[tuple[datetime, Lot]]:
+_EXPIRY, _BREAKAGE, _TURN, _EFFECTIVE = range(4)
+
+
+def _due(account: TeamAccount) -> Iterator[_Due]:
+    for hold in account.holds:
+        yield _Due(hold.expires_at, _EXPIRY, age(hold), hold)
     for lot in account.lots:
-        breakage_at = _breakage_at(lot)
+        breakage_at = breaks_at(lot)
         if breakage_at is not None:
-            yield breakage_at, lot
+            yield _Due(breakage_at, _BREAKAGE, (lot.terms.lot_id, 0), lot)
         # A lot that was effective before time last passed has repaid what it could, or had nothing to repay then.
         if (
             account.debt_micros
             and lots.is_unscoped(lot.terms)
+            and lot.free_micros > 0
             and lot.terms.effective_at >= account.passed_at
         ):
-            yield lot.terms.effective_at, lot
+            yield _Due(lot.terms.effective_at, _EFFECTIVE, (lot.terms.lot_id, 0), lot)
+    turn = turn_at(account)
+    if turn is not None:
+        yield _Due(turn, _TURN, ("", 0), None)
 
 
-def _breakage_at(lot: Lot) -> datetime | None:
+def breaks_at(lot: Lot) -> datetime | None:
+    """When what is left of the lot is booked as breakage: late grace after its expiry, or after the last hold on it.
+
+    None while a hold is on it, while a chargeback withholds it, and for a lot that never expires.
+    """
     expires_at = lot.terms.expires_at
-    return None if expires_at is None else expires_at + LATE_GRACE
+    if expires_at is None or lot.held_micros or lot.withheld_since is not None:
+        return None
+    if lot.held_until is not None and lot.held_until > expires_at:
+        expires_at = lot.held_until
+    return expires_at + LATE_GRACE
+
+
+def _expire_hold(decision: Decision, hold: Hold, instant: datetime) -> None:
+    account = decision.account
+    decision.record(
+        HoldExpired(
+            recorded_at=decision.at,
+            actor=decision.actor,
+            correlation_id=decision.correlation_id,
+            due_id=due_id("hold", f"{account.team_id} {hold.hold_id}", instant),
+            effective_at=instant,
+            hold_id=hold.hold_id,
+            amount_micros=hold.held_micros,
+            settled_after_micros=account.settled_micros,
+            debt_after_micros=account.debt_micros,
+        )
+    )
 
 
 def _book_breakage(decision: Decision, lot: Lot, instant: datetime) -> None:

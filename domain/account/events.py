@@ -24,6 +24,9 @@ LotSource = Literal["included", "promotional", "purchased", "raised"]
 RefundTarget = Literal["lot", "debt", "repayment", "voided"]
 
 
+DEFAULT_PRIORITY = 20
+
+
 class CostBasis(msgspec.Struct, frozen=True, gc=False):
     """What a lot was bought for: minor units of an ISO 4217 currency, tax apart."""
 
@@ -47,7 +50,7 @@ class LotTerms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     granted_at: datetime
     effective_at: datetime
     expires_at: datetime | None = None
-    priority: int = 20
+    priority: int = DEFAULT_PRIORITY
     action: str | None = None
     project: str | None = None
     cost_basis: CostBasis | None = None
@@ -125,6 +128,7 @@ class QuotePin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
 
     quote_id: str
     card: CardPin
+    action: str
     meters: dict[str, str]
     dimensions: dict[str, str] = {}
     total_micros: int

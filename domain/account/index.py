@@ -30,7 +30,9 @@ IndexKind = Literal[
     "counter",
     "window",
     "hold",
+    "hold_left",
     "top_up",
+    "chargeback",
     "breakage",
     "line",
     "quote",
@@ -39,8 +41,10 @@ IndexKind = Literal[
     "card",
 ]
 """lot: terms of a closed lot. refund: what was refunded of a charge. repayment: what of a debt repayment may come back.
-counter, window: a tier counter, a limit's window, older than the two kept in the state. hold: a hold that has ended.
-top_up: a payment reference. breakage: what expired, by origin and lot. line: an origin whose line was voided or lost.
+counter, window: a tier counter, a limit's window, older than the two kept in the state. hold: a hold that has ended;
+hold_left: what late usage has left of it.
+top_up: a payment reference. chargeback: what became of one.
+breakage: what expired, by origin and lot. line: an origin whose line was voided or lost.
 quote: a quote that was used or withdrawn. dispute: a dispute that was decided. zone, card: those of long ago."""
 
 
@@ -74,6 +78,9 @@ class EndedHold(msgspec.Struct, frozen=True, omit_defaults=True):
     lines: list[LotLine] = []
     quote: QuotePin | None = None
     is_quote_charged: bool = False
+    action: str = ""
+    member: str | None = None
+    project: str | None = None
 
 
 class TopUp(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -84,7 +91,6 @@ class TopUp(msgspec.Struct, frozen=True, omit_defaults=True):
     amount_micros: int
     cost_basis: CostBasis | None = None
     lot_id: str | None = None
-    chargeback: Literal["open", "won", "lost"] | None = None
 
 
 class Window(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,15 +1,15 @@
-"""Lots: the burn order, what may be drawn at an instant, and how drawing and giving back change them."""
+"""Lots: the burn order, what may be drawn at an instant, and how drawing, setting aside and giving back change them."""
 
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from domain.account.events import LotLine, LotTerms
 from domain.account.state import Lot, TeamAccount, open_terms
 
 NEVER = datetime.max.replace(tzinfo=UTC)
-_NONE: frozenset[str] = frozenset()
 
 
 def burn_order(lot: Lot) -> tuple[int, int, datetime, bool, datetime, datetime, int, str]:
@@ -42,20 +42,35 @@ def is_unscoped(terms: LotTerms) -> bool:
     return terms.action is None and terms.project is None
 
 
+def pays_for(terms: LotTerms, action: str, project: str | None) -> bool:
+    """Whether the lot's scope covers the use."""
+    return (terms.action is None or terms.action == action) and (
+        terms.project is None or terms.project == project
+    )
+
+
 def draw(
-    account: TeamAccount, amount_micros: int, instants: tuple[datetime, ...], action: str, project: str | None
+    account: TeamAccount,
+    amount_micros: int,
+    instants: tuple[datetime, ...],
+    action: str,
+    project: str | None,
+    before: Iterable[LotLine] = (),
 ) -> list[LotLine]:
-    """The lot lines that cover ``amount_micros`` for one use, in the order drawn; they may cover less.
+    """The lot lines of free credit that cover ``amount_micros`` for one use, in the order drawn; they may cover less.
 
     One pass per instant, each in burn order: first the lots open when the use occurred, then those open when it is recorded.
-    Nothing is changed.
+    ``before`` is free credit that this use has taken already. Nothing is changed.
     """
     lines: list[LotLine] = []
     left = amount_micros
+    taken_before: dict[str, int] = {}
+    for line in before:
+        taken_before[line.lot_id] = taken_before.get(line.lot_id, 0) + line.amount_micros
     for at in instants:
         if left <= 0:
             break
-        drawn = {line.lot_id for line in lines} if lines else _NONE
+        drawn = {line.lot_id for line in lines} if lines else ()
         for lot in account.lots:
             terms = lot.terms
             if (
@@ -64,28 +79,83 @@ def draw(
                 and terms.effective_at <= at
                 and (terms.expires_at is None or at < terms.expires_at)
                 and terms.lot_id not in drawn
-                and lot.remaining_micros > 0
             ):
-                taken = min(lot.remaining_micros, left)
-                lines.append(LotLine(terms.lot_id, taken))
-                left -= taken
-                if not left:
-                    break
+                free = lot.free_micros
+                if taken_before:
+                    free -= taken_before.get(terms.lot_id, 0)
+                if free > 0:
+                    taken = free if free < left else left
+                    lines.append(LotLine(terms.lot_id, taken))
+                    left -= taken
+                    if not left:
+                        break
     return lines
+
+
+def available_micros(account: TeamAccount, at: datetime, action: str, project: str | None) -> int:
+    """What may be spent on such a use at the instant: free credit of the lots open then."""
+    return sum(
+        lot.free_micros
+        for lot in account.lots
+        if is_open_at(lot.terms, at) and pays_for(lot.terms, action, project)
+    )
+
+
+def unscoped_micros(account: TeamAccount, at: datetime) -> int:
+    """What may be spent on anything at the instant."""
+    return sum(
+        lot.free_micros for lot in account.lots if is_unscoped(lot.terms) and is_open_at(lot.terms, at)
+    )
+
+
+def draw_unscoped(account: TeamAccount, amount_micros: int, at: datetime) -> list[LotLine]:
+    """The lines of free credit in unscoped lots open at ``at`` that cover the amount, in burn order; they may cover less."""
+    return _first_lines(
+        account.lots, amount_micros, lambda lot: is_unscoped(lot.terms) and is_open_at(lot.terms, at)
+    )
+
+
+def _first_lines(lots: list[Lot], amount_micros: int, is_meant: Callable[[Lot], bool]) -> list[LotLine]:
+    lines: list[LotLine] = []
+    left = amount_micros
+    for lot in lots:
+        if left <= 0:
+            break
+        if lot.free_micros > 0 and is_meant(lot):
+            taken = min(lot.free_micros, left)
+            lines.append(LotLine(lot.terms.lot_id, taken))
+            left -= taken
+    return lines
+
+
+def from_lines(account: TeamAccount, lines: Iterable[LotLine], amount_micros: int) -> list[LotLine]:
+    """What of the lines covers the amount, in the burn order of their lots; it may cover less."""
+    by_lot = {line.lot_id: line.amount_micros for line in lines}
+    taken: list[LotLine] = []
+    left = amount_micros
+    for lot in account.lots:
+        held = by_lot.get(lot.terms.lot_id, 0)
+        if held and left > 0:
+            taken.append(LotLine(lot.terms.lot_id, min(held, left)))
+            left -= taken[-1].amount_micros
+    return taken
 
 
 def repaying(account: TeamAccount, at: datetime) -> list[LotLine]:
     """The lines by which unscoped lots open at ``at`` repay today's debt, in burn order; empty when there is none."""
-    lines: list[LotLine] = []
-    left = account.debt_micros
-    for lot in account.lots:
-        if not left:
-            break
-        if lot.remaining_micros and is_unscoped(lot.terms) and is_open_at(lot.terms, at):
-            taken = min(lot.remaining_micros, left)
-            lines.append(LotLine(lot.terms.lot_id, taken))
-            left -= taken
-    return lines
+    return draw_unscoped(account, account.debt_micros, at)
+
+
+def total(lines: Iterable[LotLine]) -> int:
+    """The sum of lines."""
+    return sum(line.amount_micros for line in lines)
+
+
+def less(lines: Iterable[LotLine], taken: Iterable[LotLine]) -> list[LotLine]:
+    """The lines without what was taken from the same lots; a lot with nothing left has no line."""
+    gone = {line.lot_id: line.amount_micros for line in taken}
+    left = [LotLine(line.lot_id, line.amount_micros - gone.get(line.lot_id, 0)) for line in lines]
+    return [line for line in left if line.amount_micros]
 
 
 def find(account: TeamAccount, lot_id: str) -> Lot | None:
@@ -104,7 +174,7 @@ def issue(account: TeamAccount, terms: LotTerms, amount_micros: int) -> Lot:
     return lot
 
 
-def take(account: TeamAccount, lines: list[LotLine]) -> list[LotTerms]:
+def take(account: TeamAccount, lines: Iterable[LotLine]) -> list[LotTerms]:
     """The lines are drawn; returns the terms of the lots that this emptied, which are open no more."""
     closed: list[LotTerms] = []
     for line in lines:
@@ -112,8 +182,28 @@ def take(account: TeamAccount, lines: list[LotLine]) -> list[LotTerms]:
         assert lot is not None, f"{line.lot_id} is not open"
         lot.remaining_micros -= line.amount_micros
         account.settled_micros -= line.amount_micros
-        assert lot.remaining_micros >= 0, f"{line.lot_id} would be below zero"
+        assert lot.remaining_micros >= lot.held_micros >= 0, f"{line.lot_id} would be below zero"
         if not lot.remaining_micros:
             account.lots.remove(lot)
             closed.append(lot.terms)
     return closed
+
+
+def set_aside(account: TeamAccount, lines: Iterable[LotLine]) -> None:
+    """Free credit of these lots is held."""
+    for line in lines:
+        lot = find(account, line.lot_id)
+        assert lot is not None, f"{line.lot_id} is not open"
+        lot.held_micros += line.amount_micros
+        assert lot.held_micros <= lot.remaining_micros, f"{line.lot_id} would be held beyond what it has"
+
+
+def set_free(account: TeamAccount, lines: Iterable[LotLine], at: datetime) -> None:
+    """Credit of these lots is held no more; a hold was on each of them until ``at``."""
+    for line in lines:
+        lot = find(account, line.lot_id)
+        assert lot is not None, f"{line.lot_id} is not open"
+        lot.held_micros -= line.amount_micros
+        assert lot.held_micros >= 0, f"{line.lot_id} would be held below zero"
+        if lot.held_until is None or lot.held_until < at:
+            lot.held_until = at

@@ -1,15 +1,23 @@
-"""An account's beginning and end."""
+"""An account's beginning and end, its suspension, and its move to another zone."""
 
 from __future__ import annotations
 
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
+from domain.account.calendar import period_at, zone_at
 from domain.account.decision import Decision
 from domain.account.due import pass_time
-from domain.account.events import AccountClosed, AccountOpened
+from domain.account.events import (
+    AccountClosed,
+    AccountOpened,
+    AccountResumed,
+    AccountSuspended,
+    ZoneChangeScheduled,
+)
 from domain.account.state import TeamAccount
-from domain.errors import AccountAlreadyOpen, Malformed
+from domain.errors import AccountAlreadyOpen, AccountNotSuspended, Malformed, ZoneChangeRefused
 from domain.errors import AccountClosed as AccountIsClosed
+from domain.errors import AccountSuspended as AccountIsSuspended
+from domain.periods import check_zone
+from domain.times import instant_text
 
 
 def open_account(
@@ -23,7 +31,7 @@ def open_account(
         raise AccountAlreadyOpen(
             f"team {team_id!r} has an account since {decision.account.opened_at:%Y-%m-%d}"
         )
-    _check_zone(zone)
+    check_zone(zone)
     if not 1 <= anchor_day <= 31:
         raise Malformed(
             f"anchor_day {anchor_day} is no day of a month: 1 to 31 would be right", field="anchor_day"
@@ -38,6 +46,36 @@ def open_account(
             zone=zone,
             anchor_day=anchor_day,
             card_id=card_id,
+        )
+    )
+
+
+def suspend_account(decision: Decision) -> None:
+    """The account takes no new request to spend. Raises: AccountSuspended when it takes none already; AccountClosed."""
+    require_active(decision.account)
+    pass_time(decision)
+    decision.record(
+        AccountSuspended(
+            recorded_at=decision.at,
+            actor=decision.actor,
+            correlation_id=decision.correlation_id,
+            reason=decision.reason,
+        )
+    )
+
+
+def resume_account(decision: Decision) -> None:
+    """The account takes requests to spend again. Raises: AccountNotSuspended; AccountClosed."""
+    require_open(decision.account)
+    pass_time(decision)
+    if decision.account.status != "suspended":
+        raise AccountNotSuspended(f"the account of team {decision.account.team_id!r} is not suspended")
+    decision.record(
+        AccountResumed(
+            recorded_at=decision.at,
+            actor=decision.actor,
+            correlation_id=decision.correlation_id,
+            reason=decision.reason,
         )
     )
 
@@ -59,6 +97,36 @@ def close_account(decision: Decision) -> None:
     )
 
 
+def schedule_zone_change(decision: Decision, zone: str) -> None:
+    """Periods and windows are those of ``zone`` from the next turn on.
+
+    Raises: Malformed for an unknown zone; ZoneChangeRefused when it is the zone already, or a change is scheduled; AccountClosed.
+    """
+    account = decision.account
+    require_open(account)
+    pass_time(decision)
+    check_zone(zone)
+    latest = account.zones[-1]
+    if latest.since > decision.at:
+        raise ZoneChangeRefused(
+            f"zone {zone!r}: a change to {latest.value!r} takes effect at {instant_text(latest.since)} already",
+            zone=zone,
+        )
+    if zone == zone_at(account, decision.index, decision.at):
+        raise ZoneChangeRefused(f"zone {zone!r} is the team's already", zone=zone)
+    _, turn = period_at(account, decision.index, decision.at)
+    decision.record(
+        ZoneChangeScheduled(
+            recorded_at=decision.at,
+            actor=decision.actor,
+            correlation_id=decision.correlation_id,
+            reason=decision.reason,
+            zone=zone,
+            effective_at=turn,
+        )
+    )
+
+
 def require_open(account: TeamAccount) -> None:
     """Raises AccountClosed unless the account takes commands."""
     if account.status == "closed":
@@ -67,10 +135,10 @@ def require_open(account: TeamAccount) -> None:
         )
 
 
-def _check_zone(zone: str) -> None:
-    try:
-        ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise Malformed(
-            f"zone {zone[:60]!r} is no time zone: one such as 'Europe/Berlin' would be right", field="zone"
-        ) from None
+def require_active(account: TeamAccount) -> None:
+    """Raises AccountClosed or AccountSuspended unless the account takes requests to spend."""
+    require_open(account)
+    if account.status == "suspended":
+        raise AccountIsSuspended(
+            f"the account of team {account.team_id!r} is suspended: it takes no new request to spend until it is resumed"
+        )

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import Literal
 
 import msgspec
 
 from domain.account import lots
 from domain.account.decision import Decision, copy_of
 from domain.account.due import pass_time, repay_debt
-from domain.account.events import ChargeRefunded, CreditsCharged, LotLine, LotTerms, RefundLine
-from domain.account.index import AccountIndex, IndexOverlay, RefundsOfCharge, Repayment
+from domain.account.events import (
+    CHARGES,
+    Charge,
+    ChargeRefunded,
+    LotLine,
+    LotTerms,
+    RefundLine,
+    RefundTarget,
+    UsageWaived,
+)
+from domain.account.index import AccountIndex, IndexOverlay, Repayment
+from domain.account.limiting import refunded_micros, window_moves
 from domain.account.opening import require_open
 from domain.account.state import OPEN_LOTS_MAX, published_terms
 from domain.amounts import AMOUNT_MAX, format_credits
@@ -36,7 +47,7 @@ def refund_charge(decision: Decision, charge_id: str, amount_micros: int | None,
     as ``require_room``.
     """
     require_open(decision.account)
-    charge = _charge(decision.index, charge_id)
+    charge = require_charge(decision.index, charge_id)
     refunded = refunded_micros(decision.index, charge_id)
     left = charge.amount_micros - refunded
     amount = left if amount_micros is None else amount_micros
@@ -55,7 +66,7 @@ def refund_charge(decision: Decision, charge_id: str, amount_micros: int | None,
     return amount
 
 
-def require_room(decision: Decision, charge: CreditsCharged, amount_micros: int) -> None:
+def require_room(decision: Decision, charge: Charge, amount_micros: int) -> None:
     """The account stays within its bounds when so much of the charge is given back; nothing is recorded.
 
     Raises: AmountOutOfRange; TooManyLots.
@@ -80,36 +91,35 @@ def require_room(decision: Decision, charge: CreditsCharged, amount_micros: int)
         )
 
 
-def give_back(decision: Decision, charge: CreditsCharged, amount_micros: int, refund_id: str) -> None:
+def give_back(decision: Decision, charge: Charge, amount_micros: int, refund_id: str) -> None:
     """The last ``amount_micros`` of the charge not refunded yet are back; debt is repaid after each line that allows it."""
     refunded = refunded_micros(decision.index, charge.charge_id)
     giving = _Giving(decision, charge, refunded, refund_id)
     for line in _last_lines(charge, refunded, amount_micros):
-        if line.lot_id:
-            giving.to_lot("lot", line.lot_id, line.amount_micros)
-        else:
-            giving.to_debt(line.amount_micros)
+        match giving.end_of(line.lot_id):
+            case "lost":
+                giving.to_debt(line.amount_micros)
+            case "voided":
+                giving.to_nobody(line.lot_id, line.amount_micros)
+            case _:
+                giving.to_lot("lot", line.lot_id, line.amount_micros)
     giving.write()
 
 
-def refunded_micros(index: AccountIndex, charge_id: str) -> int:
-    """All that was refunded of the charge so far."""
-    entry = index.entry("refund", charge_id)
-    return msgspec.json.decode(entry, type=RefundsOfCharge).refunded_micros if entry else 0
-
-
-def _charge(index: AccountIndex, charge_id: str) -> CreditsCharged:
+def require_charge(index: AccountIndex, charge_id: str) -> Charge:
+    """The charge of that id. Raises: UnknownCharge; NothingToRefund for usage that was waived."""
     on_file = index.usage(charge_id)
     if on_file is None:
         raise UnknownCharge(f"charge {charge_id[:64]!r} is not one of this team's", charge_id=charge_id[:64])
-    if not isinstance(on_file.event, CreditsCharged):
+    if isinstance(on_file.event, UsageWaived):
         raise NothingToRefund(
             f"usage {charge_id} was waived ({on_file.event.waiver}): nothing was charged", charge_id=charge_id
         )
+    assert isinstance(on_file.event, CHARGES), "usage on file is charged or waived"
     return on_file.event
 
 
-def _last_lines(charge: CreditsCharged, refunded_micros: int, amount_micros: int) -> Iterator[LotLine]:
+def _last_lines(charge: Charge, refunded_micros: int, amount_micros: int) -> Iterator[LotLine]:
     """The part of the charge's lines, from the last, that this refund gives back; the debt line has no lot id."""
     skip, left = refunded_micros, amount_micros
     for line in reversed([*charge.lines, LotLine("", charge.debt_micros)]):
@@ -124,15 +134,24 @@ def _last_lines(charge: CreditsCharged, refunded_micros: int, amount_micros: int
 class _Giving:
     """Collects refund lines into as few events as repayments between them allow."""
 
-    def __init__(
-        self, decision: Decision, charge: CreditsCharged, refunded_micros: int, refund_id: str
-    ) -> None:
+    def __init__(self, decision: Decision, charge: Charge, refunded_micros: int, refund_id: str) -> None:
         self._decision = decision
         self._charge = charge
         self._refunded_micros = refunded_micros
         self._refund_id = refund_id
         self._lines: list[RefundLine] = []
         self._lots: dict[str, LotTerms] = {}
+
+    def end_of(self, lot_id: str) -> Literal["lost", "voided"] | None:
+        """Whether the lot's line was lost to a chargeback, or voided; what no lot paid is treated as what a lost one paid."""
+        if not lot_id:
+            return "lost"
+        entry = self._decision.index.entry("line", self._terms(lot_id).origin_lot_id)
+        return msgspec.json.decode(entry, type=Literal["lost", "voided"]) if entry else None
+
+    def to_nobody(self, lot_id: str, amount_micros: int, key: str = "", left_micros: int = 0) -> None:
+        """A line on a voided grant is voided again."""
+        self._lines.append(RefundLine("voided", amount_micros, "", lot_id, key, left_micros))
 
     def to_debt(self, amount_micros: int) -> None:
         """A debt line lowers today's debt first, then returns to the lots that repaid debt, latest repayment first."""
@@ -145,11 +164,18 @@ class _Giving:
             self._to_repayments(left)
 
     def _to_repayments(self, amount_micros: int) -> None:
+        """Repayments by a lost line are passed over: what they repaid became debt again when it was lost."""
         left = amount_micros
         for key, entry in self._decision.index.latest("repayment"):
             repayment = msgspec.json.decode(entry, type=Repayment)
+            end = self.end_of(repayment.lot_id)
+            if end == "lost":
+                continue
             given = min(left, repayment.left_micros)
-            self.to_lot("repayment", repayment.lot_id, given, key, repayment.left_micros - given)
+            if end == "voided":
+                self.to_nobody(repayment.lot_id, given, key, repayment.left_micros - given)
+            else:
+                self.to_lot("repayment", repayment.lot_id, given, key, repayment.left_micros - given)
             left -= given
             if not left:
                 return
@@ -157,7 +183,7 @@ class _Giving:
 
     def to_lot(
         self,
-        target: str,
+        target: RefundTarget,
         lot_id: str,
         amount_micros: int,
         repayment_key: str = "",
@@ -167,7 +193,7 @@ class _Giving:
         receiver = self._receiver(lot_id)
         self._lines.append(
             RefundLine(
-                "lot" if target == "lot" else "repayment",
+                target,
                 amount_micros,
                 receiver.lot_id,
                 lot_id,
@@ -175,7 +201,8 @@ class _Giving:
                 repayment_left_micros,
             )
         )
-        if self._decision.account.debt_micros - self._lowered() and lots.is_unscoped(receiver):
+        has_debt = self._decision.account.debt_micros - self._lowered()
+        if has_debt and lots.is_unscoped(receiver) and self._stopped_at(receiver) is None:
             self.write()
             repay_debt(self._decision, self._decision.at)
 
@@ -183,10 +210,20 @@ class _Giving:
         """The lines collected so far are one event."""
         if not self._lines:
             return
-        decision, lines = self._decision, self._lines
+        decision, lines, charge = self._decision, self._lines, self._charge
         amount = sum(line.amount_micros for line in lines)
+        to_lots = sum(line.amount_micros for line in lines if line.target in {"lot", "repayment"})
         lowered = self._lowered()
         self._refunded_micros += amount
+        moves = window_moves(
+            decision.account,
+            decision.index,
+            charge.occurred_at,
+            -amount,
+            charge.member,
+            charge.project,
+            charge.action,
+        )
         decision.record(
             ChargeRefunded(
                 recorded_at=decision.at,
@@ -194,12 +231,13 @@ class _Giving:
                 correlation_id=decision.correlation_id,
                 reason=decision.reason,
                 refund_id=self._refund_id,
-                charge_id=self._charge.charge_id,
+                charge_id=charge.charge_id,
                 amount_micros=amount,
                 lines=lines,
                 lots=list(self._lots.values()),
                 refunded_after_micros=self._refunded_micros,
-                settled_after_micros=decision.account.settled_micros + amount - lowered,
+                windows=moves,
+                settled_after_micros=decision.account.settled_micros + to_lots,
                 debt_after_micros=decision.account.debt_micros - lowered,
             )
         )
@@ -212,12 +250,19 @@ class _Giving:
         """The terms of the lot that takes the credit; noted for opening unless it is open."""
         terms = self._terms(lot_id)
         at = self._decision.at
-        if terms.expires_at is not None and terms.expires_at <= at:
+        if terms.expires_at is not None and terms.expires_at <= (self._stopped_at(terms) or at):
             terms = _successor(terms, at)
             terms = self._known(terms.lot_id) or terms
         if lots.find(self._decision.account, terms.lot_id) is None:
             self._lots.setdefault(terms.lot_id, terms)
         return terms
+
+    def _stopped_at(self, terms: LotTerms) -> datetime | None:
+        """Since when the expiry of the lot stands still, because a chargeback withholds its line."""
+        for chargeback in self._decision.account.chargebacks.values():
+            if chargeback.origin_lot_id == terms.origin_lot_id:
+                return chargeback.opened_at
+        return None
 
     def _terms(self, lot_id: str) -> LotTerms:
         terms = self._known(lot_id)
@@ -242,4 +287,5 @@ def _successor(terms: LotTerms, at: datetime) -> LotTerms:
         granted_at=at,
         effective_at=at,
         expires_at=at + SUCCESSOR_LIFE,
+        rolls_over=False,
     )

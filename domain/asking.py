@@ -1,0 +1,412 @@
+"""Which rule decides which command: every command has one decider, and it gives the ids that the answer tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Literal, TypedDict
+from uuid import uuid5
+
+import msgspec
+
+from domain import commands as c
+from domain.account.adjusting import lower_balance, raise_balance
+from domain.account.auto_top_up import configure_auto_top_up
+from domain.account.chargebacks import lose_chargeback, open_chargeback, win_chargeback
+from domain.account.decision import Decision, account_id
+from domain.account.disputing import open_dispute, reject_dispute, uphold_dispute
+from domain.account.events import QuotePin
+from domain.account.funding import (
+    AskedLot,
+    fail_top_up,
+    grant_credits,
+    request_top_up,
+    top_up_credits,
+    void_grant,
+)
+from domain.account.holding import (
+    Denied,
+    Use,
+    capture_hold,
+    extend_hold,
+    place_hold,
+    release_hold,
+    withdraw_quote,
+)
+from domain.account.limit_terms import remove_limit, set_limit
+from domain.account.opening import (
+    close_account,
+    open_account,
+    require_open,
+    resume_account,
+    schedule_zone_change,
+    suspend_account,
+)
+from domain.account.planning import assign_plan
+from domain.account.quoting import pin_quote
+from domain.account.refunding import refund_charge
+from domain.catalogue import Catalogue
+from domain.errors import Malformed, UnknownPlan
+from domain.quotes import read_quote
+from domain.team import deciding
+from domain.team.deciding import ADJUSTMENT_CAP_MICROS
+from domain.team.decision import TeamDecision
+from domain.team.state import Team
+
+
+class _Ids(TypedDict, total=False):
+    """The fields of an answer that a command may fill."""
+
+    amount_micros: int
+    lot_id: str
+    charge_id: str
+    refund_id: str
+    outcome: Literal["held", "denied", "applied", "proposed"]
+    hold_id: str
+    hold_expires_at: datetime
+    limit_id: str
+    plan_id: str
+    effective_at: datetime
+    dispute_id: str
+    adjustment_id: str
+    payment_reference: str
+
+
+class Given(msgspec.Struct, frozen=True):
+    """What a command's answer adds to the account's sums."""
+
+    fields: _Ids
+    denied: Denied | None = None
+
+    def ids(self) -> _Ids:
+        """The fields to fill."""
+        return self.fields
+
+
+class Asked:
+    """One command's decision on the account, with what its decider may need besides; the team is loaded when it is asked for."""
+
+    def __init__(
+        self,
+        decision: Decision,
+        principal: str,
+        key: str,
+        catalogue: Callable[[], Catalogue],
+        quote_keys: Sequence[bytes],
+        load_team: Callable[[], Team],
+    ) -> None:
+        self.decision = decision
+        self.principal = principal
+        self.key = key
+        self.catalogue = catalogue
+        self.quote_keys = quote_keys
+        self.team_decision: TeamDecision | None = None
+        self._load_team = load_team
+
+    def team(self) -> TeamDecision:
+        """The decision on the team's paperwork, at the same instant. Raises: AccountClosed."""
+        require_open(self.decision.account)
+        if self.team_decision is None:
+            decision = self.decision
+            self.team_decision = TeamDecision(
+                self._load_team(), decision.at, decision.actor, decision.correlation_id, decision.reason
+            )
+        return self.team_decision
+
+    def id_of(self, kind: str) -> str:
+        """The id of what this command makes, 32 hex digits: fixed by the caller's principal and key."""
+        return uuid5(account_id(self.decision.account.team_id), f"{kind} {self.principal} {self.key}").hex
+
+
+# --- the account ---
+
+
+def _open(asked: Asked, command: c.OpenAccount) -> Given:
+    open_account(asked.decision, command.team_id, command.zone, command.anchor_day, command.card_id)
+    return Given(_Ids())
+
+
+def _suspend(asked: Asked, command: c.SuspendAccount) -> Given:
+    suspend_account(asked.decision)
+    return Given(_Ids())
+
+
+def _resume(asked: Asked, command: c.ResumeAccount) -> Given:
+    resume_account(asked.decision)
+    return Given(_Ids())
+
+
+def _close(asked: Asked, command: c.CloseAccount) -> Given:
+    close_account(asked.decision)
+    return Given(_Ids())
+
+
+def _assign_plan(asked: Asked, command: c.AssignPlan) -> Given:
+    require_open(asked.decision.account)
+    plan = asked.catalogue().plan(command.plan_id)
+    if plan is None:
+        raise UnknownPlan(f"plan {command.plan_id[:80]!r} is not published", plan_id=command.plan_id[:80])
+    effective_at = assign_plan(asked.decision, plan, command.takes_effect)
+    return Given(_Ids(plan_id=plan.plan_id, effective_at=effective_at))
+
+
+def _schedule_zone(asked: Asked, command: c.ScheduleZoneChange) -> Given:
+    schedule_zone_change(asked.decision, command.zone)
+    return Given(_Ids(effective_at=asked.decision.account.zones[-1].since))
+
+
+# --- credits that come and go ---
+
+
+def _lot(command: c.GrantCredits | c.TopUpCredits) -> AskedLot:
+    return AskedLot(
+        effective_at=command.effective_at,
+        expires_at=command.expires_at,
+        priority=command.priority,
+        action=command.action,
+        project=command.project,
+    )
+
+
+def _grant(asked: Asked, command: c.GrantCredits) -> Given:
+    lot_id = grant_credits(asked.decision, command.amount_micros, command.source, _lot(command))
+    return Given(_Ids(amount_micros=command.amount_micros, lot_id=lot_id))
+
+
+def _void(asked: Asked, command: c.VoidGrant) -> Given:
+    return Given(_Ids(amount_micros=void_grant(asked.decision, command.lot_id), lot_id=command.lot_id))
+
+
+def _top_up(asked: Asked, command: c.TopUpCredits) -> Given:
+    lot_id = top_up_credits(
+        asked.decision,
+        command.amount_micros,
+        payment_reference=command.payment_reference,
+        cost_basis=command.cost_basis,
+        asked=_lot(command),
+    )
+    return Given(
+        _Ids(amount_micros=command.amount_micros, lot_id=lot_id, payment_reference=command.payment_reference)
+    )
+
+
+def _request_top_up(asked: Asked, command: c.RequestTopUp) -> Given:
+    request_top_up(
+        asked.decision,
+        command.amount_micros,
+        payment_reference=command.payment_reference,
+        cost_basis=command.cost_basis,
+    )
+    return Given(_Ids(amount_micros=command.amount_micros, payment_reference=command.payment_reference))
+
+
+def _fail_top_up(asked: Asked, command: c.FailTopUp) -> Given:
+    fail_top_up(asked.decision, command.payment_reference, command.failure)
+    return Given(_Ids(payment_reference=command.payment_reference))
+
+
+def _configure_auto_top_up(asked: Asked, command: c.ConfigureAutoTopUp) -> Given:
+    configure_auto_top_up(
+        asked.decision,
+        enabled=command.enabled,
+        threshold_micros=command.threshold_micros,
+        amount_micros=command.amount_micros,
+        cost_basis=command.cost_basis,
+        money_cap_minor=command.money_cap_minor,
+        window=command.window,
+        failures_max=command.failures_max,
+    )
+    return Given(_Ids())
+
+
+def _open_chargeback(asked: Asked, command: c.OpenChargeback) -> Given:
+    withheld = open_chargeback(asked.decision, command.payment_reference)
+    return Given(_Ids(amount_micros=withheld, payment_reference=command.payment_reference))
+
+
+def _win_chargeback(asked: Asked, command: c.WinChargeback) -> Given:
+    win_chargeback(asked.decision, command.payment_reference)
+    return Given(_Ids(payment_reference=command.payment_reference))
+
+
+def _lose_chargeback(asked: Asked, command: c.LoseChargeback) -> Given:
+    lose_chargeback(asked.decision, command.payment_reference)
+    return Given(_Ids(payment_reference=command.payment_reference))
+
+
+def _adjust(asked: Asked, command: c.AdjustBalance) -> Given:
+    require_open(asked.decision.account)
+    if command.amount_micros > ADJUSTMENT_CAP_MICROS:
+        adjustment_id = deciding.propose_adjustment(asked.team(), command.direction, command.amount_micros)
+        return Given(
+            _Ids(outcome="proposed", adjustment_id=adjustment_id, amount_micros=command.amount_micros)
+        )
+    return _adjusted(asked, command.direction, command.amount_micros, None)
+
+
+def _approve(asked: Asked, command: c.ApproveAdjustment) -> Given:
+    proposed = deciding.approve_adjustment(asked.team(), command.adjustment_id)
+    # The reason on the account's event is the one that the adjustment was proposed for.
+    asked.decision.reason = proposed.reason
+    return _adjusted(asked, proposed.direction, proposed.amount_micros, proposed.adjustment_id)
+
+
+def _adjusted(asked: Asked, direction: str, amount_micros: int, adjustment_id: str | None) -> Given:
+    fields = _Ids(outcome="applied", amount_micros=amount_micros)
+    if direction == "raise":
+        fields["lot_id"] = raise_balance(asked.decision, amount_micros, adjustment_id)
+    else:
+        lower_balance(asked.decision, amount_micros, adjustment_id)
+    if adjustment_id is not None:
+        fields["adjustment_id"] = adjustment_id
+    return Given(fields)
+
+
+# --- charges ---
+
+
+def _refund(asked: Asked, command: c.RefundCharge) -> Given:
+    refund_id = asked.id_of("refund")
+    amount = refund_charge(asked.decision, command.charge_id, command.amount_micros, refund_id)
+    return Given(_Ids(amount_micros=amount, charge_id=command.charge_id, refund_id=refund_id))
+
+
+def _open_dispute(asked: Asked, command: c.OpenChargeDispute) -> Given:
+    return Given(_Ids(dispute_id=open_dispute(asked.decision, command.charge_ids, command.evidence)))
+
+
+def _uphold_dispute(asked: Asked, command: c.UpholdChargeDispute) -> Given:
+    refund_id = asked.id_of("refund")
+    amount = uphold_dispute(asked.decision, command.dispute_id, refund_id)
+    return Given(_Ids(dispute_id=command.dispute_id, refund_id=refund_id, amount_micros=amount))
+
+
+def _reject_dispute(asked: Asked, command: c.RejectChargeDispute) -> Given:
+    reject_dispute(asked.decision, command.dispute_id)
+    return Given(_Ids(dispute_id=command.dispute_id))
+
+
+# --- holds and limits ---
+
+
+def _place_hold(asked: Asked, command: c.PlaceHold) -> Given:
+    use = Use(command.action, command.member, command.project, command.work, command.step)
+    amount, pin = _amount_to_hold(asked, command)
+    held = place_hold(asked.decision, amount, use, command.lasts_seconds, pin)
+    if isinstance(held, Denied):
+        return Given(_Ids(outcome="denied", amount_micros=amount), held)
+    expires_at = next(hold.expires_at for hold in asked.decision.account.holds if hold.hold_id == held)
+    return Given(_Ids(outcome="held", hold_id=held, hold_expires_at=expires_at, amount_micros=amount))
+
+
+def _amount_to_hold(asked: Asked, command: c.PlaceHold) -> tuple[int, QuotePin | None]:
+    if (command.amount_micros is None) == (command.quote is None):
+        raise Malformed("amount or quote: one of the two would be right", field="amount")
+    if command.quote is None:
+        assert command.amount_micros is not None
+        return command.amount_micros, None
+    quote = read_quote(command.quote, asked.quote_keys)
+    pin = pin_quote(asked.decision, asked.catalogue(), quote, command.action, command.project)
+    return pin.total_micros, pin
+
+
+def _extend_hold(asked: Asked, command: c.ExtendHold) -> Given:
+    expires_at = extend_hold(asked.decision, command.hold_id, command.lasts_seconds)
+    return Given(_Ids(hold_id=command.hold_id, hold_expires_at=expires_at))
+
+
+def _capture_hold(asked: Asked, command: c.CaptureHold) -> Given:
+    charge_id = asked.id_of("capture")
+    capture_hold(asked.decision, command.hold_id, command.amount_micros, command.occurred_at, charge_id)
+    return Given(_Ids(hold_id=command.hold_id, charge_id=charge_id, amount_micros=command.amount_micros))
+
+
+def _release_hold(asked: Asked, command: c.ReleaseHold) -> Given:
+    return Given(_Ids(hold_id=command.hold_id, amount_micros=release_hold(asked.decision, command.hold_id)))
+
+
+def _withdraw_quote(asked: Asked, command: c.WithdrawQuote) -> Given:
+    withdraw_quote(asked.decision, command.quote_id)
+    return Given(_Ids())
+
+
+def _set_limit(asked: Asked, command: c.SetLimit) -> Given:
+    set_limit(asked.decision, command.limit)
+    return Given(_Ids(limit_id=command.limit.limit_id))
+
+
+def _remove_limit(asked: Asked, command: c.RemoveLimit) -> Given:
+    remove_limit(asked.decision, command.limit_id)
+    return Given(_Ids(limit_id=command.limit_id))
+
+
+# --- the team ---
+
+
+def _add_member(asked: Asked, command: c.AddMember) -> Given:
+    deciding.add_member(asked.team(), command.member, command.role)
+    return Given(_Ids())
+
+
+def _change_role(asked: Asked, command: c.ChangeMemberRole) -> Given:
+    deciding.change_member_role(asked.team(), command.member, command.role)
+    return Given(_Ids())
+
+
+def _remove_member(asked: Asked, command: c.RemoveMember) -> Given:
+    deciding.remove_member(asked.team(), command.member)
+    return Given(_Ids())
+
+
+def _set_billing(asked: Asked, command: c.SetBillingDetails) -> Given:
+    deciding.set_billing_details(asked.team(), command.details)
+    return Given(_Ids())
+
+
+def _set_payment_method(asked: Asked, command: c.SetPaymentMethod) -> Given:
+    deciding.set_payment_method(asked.team(), command.method)
+    return Given(_Ids())
+
+
+def _remove_payment_method(asked: Asked, command: c.RemovePaymentMethod) -> Given:
+    deciding.remove_payment_method(asked.team())
+    return Given(_Ids())
+
+
+DECIDERS: dict[type[c.Command], Callable[[Asked, Any], Given]] = {
+    c.OpenAccount: _open,
+    c.SuspendAccount: _suspend,
+    c.ResumeAccount: _resume,
+    c.CloseAccount: _close,
+    c.AssignPlan: _assign_plan,
+    c.ScheduleZoneChange: _schedule_zone,
+    c.GrantCredits: _grant,
+    c.VoidGrant: _void,
+    c.TopUpCredits: _top_up,
+    c.RequestTopUp: _request_top_up,
+    c.FailTopUp: _fail_top_up,
+    c.ConfigureAutoTopUp: _configure_auto_top_up,
+    c.OpenChargeback: _open_chargeback,
+    c.WinChargeback: _win_chargeback,
+    c.LoseChargeback: _lose_chargeback,
+    c.AdjustBalance: _adjust,
+    c.ApproveAdjustment: _approve,
+    c.RefundCharge: _refund,
+    c.OpenChargeDispute: _open_dispute,
+    c.UpholdChargeDispute: _uphold_dispute,
+    c.RejectChargeDispute: _reject_dispute,
+    c.PlaceHold: _place_hold,
+    c.ExtendHold: _extend_hold,
+    c.CaptureHold: _capture_hold,
+    c.ReleaseHold: _release_hold,
+    c.WithdrawQuote: _withdraw_quote,
+    c.SetLimit: _set_limit,
+    c.RemoveLimit: _remove_limit,
+    c.AddMember: _add_member,
+    c.ChangeMemberRole: _change_role,
+    c.RemoveMember: _remove_member,
+    c.SetBillingDetails: _set_billing,
+    c.SetPaymentMethod: _set_payment_method,
+    c.RemovePaymentMethod: _remove_payment_method,
+}
+"""The decider of every command there is."""
