@@ -25,6 +25,9 @@ from domain.account.index import IndexChange
 from domain.account.state import STATE_SCHEMA, TeamAccount
 from domain.chain import GENESIS, event_hash
 from domain.errors import UnknownEventShape
+from domain.team.applying import apply as apply_to_team
+from domain.team.events import TeamEvent
+from domain.team.state import TEAM_SCHEMA, Team, team_stream_id
 from domain.times import instant_text
 from domain.usage import usage_key
 from projections.moves import NOTHING, sums_after
@@ -32,6 +35,9 @@ from projections.statement import StatementRow, rows_of
 
 Decode = Callable[[str, bytes], AccountEvent]
 """Makes an event of a stored topic and state. Raises: UnknownEventShape."""
+
+DecodeTeam = Callable[[str, bytes], TeamEvent]
+"""Makes an event of a team's own stream of a stored topic and state. Raises: UnknownEventShape."""
 
 Coordinates = tuple[str, int]
 """A topic and a partition of it."""
@@ -93,6 +99,18 @@ class StoredHead(NamedTuple):
     next_due_at: datetime | None
 
 
+class StoredTeamHead(NamedTuple):
+    """A row of ``team_head``."""
+
+    team_id: str
+    stream_id: UUID
+    version: int
+    chain_hash: bytes
+    state: bytes
+    state_schema: int
+    recorded_at: datetime
+
+
 class OriginCounts:
     """How many charges and waivers came from each partition, by outcome and reason, below a position of each shard."""
 
@@ -121,6 +139,15 @@ class AccountOnFile(NamedTuple):
     statement_position: int
 
 
+class PaperworkOnFile(NamedTuple):
+    """All that is stored of one team's people and paperwork; the stream is read once, in version order."""
+
+    shard: int
+    team_id: str
+    head: StoredTeamHead | None
+    events: Iterable[StoredEvent]
+
+
 def check_account(stored: AccountOnFile, decode: Decode, origins: OriginCounts) -> Iterator[Finding]:
     """The first difference of each table for one account; none for a sound one. Holds no more than one event at a time.
 
@@ -133,32 +160,146 @@ def check_account(stored: AccountOnFile, decode: Decode, origins: OriginCounts) 
     yield from check.findings.values()
 
 
-class _AccountCheck:
-    """Folds one account while comparing; ``findings`` keeps the first difference of each table."""
+def check_team(stored: PaperworkOnFile, decode: DecodeTeam) -> Iterator[Finding]:
+    """The first difference in a team's own stream, and between it and its head; none for a sound one, or one not begun."""
+    check = _TeamCheck(stored, decode)
+    for event in stored.events:
+        check.take(event)
+    check.end()
+    yield from check.findings.values()
 
-    def __init__(self, stored: AccountOnFile, decode: Decode, origins: OriginCounts) -> None:
-        self._stored = stored
-        self._shard, self._head = stored.shard, stored.head
-        self._decode = decode
-        self._origins = origins
-        self._originator = stored.head.account_id.bytes
+
+class _StreamCheck:
+    """One stream of a team, event by event along its chain; ``findings`` keeps the first difference of each table."""
+
+    IN_LOG = ""
+    """What a difference in the log says first, so that it tells the streams of a team apart."""
+
+    def __init__(self, shard: int, team_id: str, stream_id: UUID) -> None:
+        self._shard = shard
+        self._team_id = team_id
+        self._originator = stream_id.bytes
         self._version = 0
         self._hash = GENESIS
-        self._account: TeamAccount | None = None
         self._folds = True
-        self._index: dict[tuple[str, str], bytes] = {}
-        self._sums = NOTHING
-        self._next_row = next(stored.statement, None)
         self.findings: dict[str, Finding] = {}
 
-    def take(self, stored: StoredEvent) -> None:
-        """The event is checked against its predecessor, folded, and its statement row compared."""
+    def _follow(self, stored: StoredEvent) -> None:
+        """The event is the next of its stream and chained to the one before."""
         self._version += 1
         if stored.version != self._version:
             self._find("ledger_events", self._version, "event", "one", f"none, the next is {stored.version}")
             self._version = stored.version
             self._folds = False
         self._check_chain(stored)
+
+    def _find(self, table: str, version: int | None, what: str, expected: object, found: object) -> None:
+        if table not in self.findings:
+            self.findings[table] = Finding(
+                table=table,
+                shard=self._shard,
+                team_id=self._team_id,
+                version=version,
+                what=f"{self.IN_LOG}{what}" if table == "ledger_events" else what,
+                expected=_shown(expected),
+                found=_shown(found),
+            )
+
+    def _check_chain(self, stored: StoredEvent) -> None:
+        version, topic, state = stored.version, stored.topic, stored.state
+        if stored.previous_hash != self._hash:
+            self._find("ledger_events", version, "previous_hash", self._hash, stored.previous_hash)
+        own = event_hash(stored.previous_hash, self._originator, version, topic, state)
+        if stored.hash != own:
+            self._find("ledger_events", version, "hash of the stored bytes", stored.hash, own)
+        self._hash = stored.hash
+
+    def _check_end(self, table: str, version: int, chain_hash: bytes) -> None:
+        """The head is where the chain ends."""
+        if version > self._version:
+            self._find("ledger_events", self._version + 1, "event", f"one: the head is at {version}", "none")
+        if version != self._version:
+            self._find(table, version, "version", self._version, version)
+        if chain_hash != self._hash:
+            self._find(table, version, "chain_hash", self._hash, chain_hash)
+
+
+class _TeamCheck(_StreamCheck):
+    """Folds one team's people and paperwork while comparing."""
+
+    IN_LOG = "paperwork: "
+
+    def __init__(self, stored: PaperworkOnFile, decode: DecodeTeam) -> None:
+        super().__init__(stored.shard, stored.team_id, team_stream_id(stored.team_id))
+        self._head = stored.head
+        self._decode = decode
+        self._team = Team(team_id=stored.team_id)
+
+    def take(self, stored: StoredEvent) -> None:
+        """The event is checked against its predecessor and folded; it claims nothing."""
+        self._follow(stored)
+        if stored.claim is not None:
+            self._find("ledger_events", stored.version, "usage_key", None, stored.claim.hex())
+        try:
+            event = self._decode(stored.topic, stored.state)
+            if self._folds:
+                apply_to_team(self._team, event)
+        except UnknownEventShape as error:
+            self._find("ledger_events", stored.version, "event", "a shape this code knows", error.detail)
+            self._folds = False
+        except (AssertionError, KeyError, ValueError, TypeError) as error:
+            self._find(
+                "ledger_events", stored.version, "fold", "an event that follows from those before", error
+            )
+            self._folds = False
+
+    def end(self) -> None:
+        """The head is compared with what the events led to."""
+        head = self._head
+        if head is None:
+            if self._version:
+                self._find("team_head", self._version, "head", "one: the team has events", None)
+            return
+        if head.stream_id != team_stream_id(self._team_id):
+            self._find("team_head", head.version, "stream_id", team_stream_id(self._team_id), head.stream_id)
+        self._check_end("team_head", head.version, head.chain_hash)
+        if self._folds:
+            self._check_state(head)
+
+    def _check_state(self, head: StoredTeamHead) -> None:
+        if head.recorded_at != self._team.recorded_at:
+            self._find("team_head", head.version, "recorded_at", self._team.recorded_at, head.recorded_at)
+        # A head of another schema is discarded when it is next read, so its state says nothing.
+        if head.state_schema != TEAM_SCHEMA or head.state == msgspec.json.encode(self._team):
+            return
+        try:
+            found = msgspec.json.decode(head.state, type=Team)
+        except msgspec.MsgspecError as error:
+            self._find("team_head", head.version, "state", "a team", error)
+            return
+        for field in Team.__struct_fields__:
+            expected, stated = getattr(self._team, field), getattr(found, field)
+            if _json(expected) != _json(stated):
+                self._find("team_head", head.version, f"state.{field}", _json(expected), _json(stated))
+
+
+class _AccountCheck(_StreamCheck):
+    """Folds one account while comparing with all that is stored of it."""
+
+    def __init__(self, stored: AccountOnFile, decode: Decode, origins: OriginCounts) -> None:
+        super().__init__(stored.shard, stored.head.team_id, stored.head.account_id)
+        self._stored = stored
+        self._head = stored.head
+        self._decode = decode
+        self._origins = origins
+        self._account: TeamAccount | None = None
+        self._index: dict[tuple[str, str], bytes] = {}
+        self._sums = NOTHING
+        self._next_row = next(stored.statement, None)
+
+    def take(self, stored: StoredEvent) -> None:
+        """The event is checked against its predecessor, folded, and its statement row compared."""
+        self._follow(stored)
         event = self._decoded(stored)
         if event is None:
             return
@@ -175,27 +316,6 @@ class _AccountCheck:
         self._check_head()
         if self._folds:
             self._check_index()
-
-    def _find(self, table: str, version: int | None, what: str, expected: object, found: object) -> None:
-        if table not in self.findings:
-            self.findings[table] = Finding(
-                table=table,
-                shard=self._shard,
-                team_id=self._head.team_id,
-                version=version,
-                what=what,
-                expected=_shown(expected),
-                found=_shown(found),
-            )
-
-    def _check_chain(self, stored: StoredEvent) -> None:
-        version, topic, state = stored.version, stored.topic, stored.state
-        if stored.previous_hash != self._hash:
-            self._find("ledger_events", version, "previous_hash", self._hash, stored.previous_hash)
-        own = event_hash(stored.previous_hash, self._originator, version, topic, state)
-        if stored.hash != own:
-            self._find("ledger_events", version, "hash of the stored bytes", stored.hash, own)
-        self._hash = stored.hash
 
     def _decoded(self, stored: StoredEvent) -> AccountEvent | None:
         try:
@@ -284,14 +404,7 @@ class _AccountCheck:
         head = self._head
         if head.account_id != account_id(head.team_id):
             self._find("account_head", head.version, "account_id", account_id(head.team_id), head.account_id)
-        if head.version > self._version:
-            self._find(
-                "ledger_events", self._version + 1, "event", f"one: the head is at {head.version}", "none"
-            )
-        if head.version != self._version:
-            self._find("account_head", head.version, "version", self._version, head.version)
-        if head.chain_hash != self._hash:
-            self._find("account_head", head.version, "chain_hash", self._hash, head.chain_hash)
+        self._check_end("account_head", head.version, head.chain_hash)
         if self._folds and self._account is not None:
             self._check_state(self._account)
 
