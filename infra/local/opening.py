@@ -1,4 +1,4 @@
-"""The ledger is ready for a stream: card published, source registered, teams opened and given what they start with."""
+"""The ledger is ready for a stream: card and plans published, source registered, teams opened and given what they start with."""
 
 from __future__ import annotations
 
@@ -17,14 +17,23 @@ from domain.account.funding import grant_credits, top_up_credits
 from domain.account.opening import open_account
 from domain.actors import Actor
 from domain.amounts import MICROS_PER_CREDIT
-from domain.catalogue import Catalogue, apply, publish_rate_card, register_source
+from domain.catalogue import (
+    Catalogue,
+    CatalogueEvent,
+    apply,
+    publish_plan,
+    publish_rate_card,
+    register_source,
+)
 from domain.ledger import Answer
 from infra.local.streams import CARD_ID, Member, StartingCredits, UsageStream, starting_credits
 from infra.postgres.application import CatalogueApplication
 from infra.postgres.ledger_store import PostgresAccountSession
 from infra.postgres.shards import ShardMap
 
-DEMO_CARD = Path(__file__).parent / "catalogue" / "demo.toml"
+CATALOGUE = Path(__file__).parent / "catalogue"
+DEMO_CARD = CATALOGUE / "demo.toml"
+DEMO_PLANS = tuple(CATALOGUE / f"{plan_id}.toml" for plan_id in ("free", "studio", "studio-plus"))
 LOCAL_STACK = Actor("local-stack", "operator")
 PRICE_MINOR_PER_CREDIT = 2
 CURRENCY = "EUR"
@@ -33,19 +42,33 @@ TEAMS_TOGETHER = 100
 
 
 def publish_demo(shards: ShardMap, stream: UsageStream) -> Catalogue:
-    """The demo card is published and a historic source registered; what stands already stays as it is."""
-    document = tomllib.loads(DEMO_CARD.read_text())
+    """The demo card and plans are published and a historic source registered; what stands already stays as it is."""
     with CatalogueApplication(shards) as application:
         catalogue = application.catalogue()
         now = datetime.now(UTC)
-        events = list(publish_rate_card(catalogue, document, now, LOCAL_STACK, "the demo card"))
+        card = publish_rate_card(catalogue, _document(DEMO_CARD), now, LOCAL_STACK, "the demo card")
+        _record(application, catalogue, card)
+        for plan in map(_document, DEMO_PLANS):
+            # Whoever published a plan of this id has made it their own: it is not set back at the next start.
+            if catalogue.plan(str(plan["plan_id"])) is None:
+                _record(
+                    application, catalogue, publish_plan(catalogue, plan, now, LOCAL_STACK, "the demo plans")
+                )
         if stream.is_historic:
-            events += register_source(catalogue, stream.source, True, now, LOCAL_STACK, "a trace")
-        if events:
-            application.record(catalogue, events)
-        for event in events:
-            apply(catalogue, event)
+            source = register_source(catalogue, stream.source, True, now, LOCAL_STACK, "a trace")
+            _record(application, catalogue, source)
         return catalogue
+
+
+def _document(file: Path) -> dict[str, object]:
+    return tomllib.loads(file.read_text())
+
+
+def _record(application: CatalogueApplication, catalogue: Catalogue, events: list[CatalogueEvent]) -> None:
+    if events:
+        application.record(catalogue, events)
+    for event in events:
+        apply(catalogue, event)
 
 
 def open_teams(shards: ShardMap, stream: UsageStream, catalogue: Catalogue) -> int:

@@ -16,6 +16,7 @@ from domain.catalogue import (
     Catalogue,
     CatalogueEvent,
     apply,
+    publish_plan,
     publish_rate_card,
     register_source,
     withdraw_rate_card,
@@ -58,6 +59,15 @@ class PostgresCatalogue:
         Raises: RateCardRefused.
         """
         return self._change(lambda catalogue, at: publish_rate_card(catalogue, document, at, actor, reason))
+
+    def publish_plan(
+        self, document: Mapping[str, object], actor: Actor, reason: str | None = None
+    ) -> Catalogue:
+        """The document stands as the newest version of its plan; the very one that is the newest already changes nothing.
+
+        Raises: PlanRefused.
+        """
+        return self._change(lambda catalogue, at: publish_plan(catalogue, document, at, actor, reason))
 
     def withdraw(self, card_id: str, version: int, actor: Actor, reason: str | None = None) -> Catalogue:
         """A version that is not yet effective will never be. Raises: Unknown, RateCardRefused."""

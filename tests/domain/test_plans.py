@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import tomllib
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -18,6 +20,7 @@ from domain.terms import LimitTerms, PlanTerms
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 OPS = Actor("ops", "operator")
+LOCAL = Path(__file__).parents[2] / "infra" / "local" / "catalogue"
 
 Document = dict[str, object]
 
@@ -268,6 +271,22 @@ def test_an_action_of_a_version_yet_to_come_may_be_named() -> None:
     (event,) = published(catalogue, changed("captures", {"video.generate": "reject", "image.edit": "reject"}))
 
     assert event.version == 1
+
+
+@pytest.mark.parametrize("plan_id", ["free", "studio", "studio-plus"])
+def test_the_plans_of_the_local_stack_stand_with_its_card(plan_id: str) -> None:
+    catalogue = Catalogue()
+    for event in publish_rate_card(catalogue, tomllib.loads((LOCAL / "demo.toml").read_text()), NOW, OPS):
+        apply(catalogue, event)
+
+    (event,) = published(catalogue, tomllib.loads((LOCAL / f"{plan_id}.toml").read_text()))
+
+    plan = catalogue.plan(plan_id)
+    assert plan is not None
+    assert (event.plan_id, plan.card_id) == (plan_id, "standard")
+    assert plan.allowance_micros > 0
+    assert plan.rollover_cap_micros < plan.allowance_micros
+    assert plan.limits
 
 
 def test_folding_stored_events_gives_the_same_plans() -> None:

@@ -15,6 +15,19 @@ from domain.usage import usage_key
 from infra.cli import main as command
 from tests.builders import SOURCE
 
+PLAN = """
+plan_id = "studio"
+card_id = "standard"
+allowance = "1000"
+price = { price_minor = 1900, currency = "EUR" }
+
+[[limits]]
+limit_id = "day"
+window = "day"
+cap = "300"
+hard = true
+"""
+
 CARD = """
 card_id = "standard"
 effective_at = "2020-01-01T00:00:00Z"
@@ -184,6 +197,42 @@ def test_publishing_the_same_card_again_changes_nothing(coffer: Coffer, tmp_path
     assert (again.code, again.json["version"]) == (0, 1)
     assert "stands already" in again.err
     assert coffer("publish", str(broken)).code == 2
+
+
+def test_a_plan_is_published_shown_and_changed_by_a_new_version(coffer: Coffer, tmp_path: Path) -> None:
+    file = tmp_path / "studio.toml"
+    file.write_text(PLAN)
+    first = coffer("publish", str(file), "-o", "json")
+    again = coffer("publish", str(file))
+    file.write_text(PLAN.replace('"1000"', '"1200"'))
+    second = coffer("publish", str(file), "--reason", "more", "-o", "json")
+
+    assert (first.code, first.json["plan_id"], first.json["version"]) == (0, "studio", 1)
+    assert (first.json["allowance"], first.json["limits"]) == ("1000", ["day"])
+    assert "studio version 1 stands already" in again.err
+    assert "1000" in again.out
+    assert (second.json["version"], second.json["allowance"]) == (2, "1200")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "told"),
+    [
+        ('"1000"', "1000", "document: Expected `str`, got `int` - at `allowance`"),
+        ('"standard"', '"gold"', "card_id: 'gold' is no published rate card"),
+        ('"300"', '"-300"', "limits[0].cap '-300' is not an amount of credits"),
+    ],
+)
+def test_a_plan_that_fails_its_check_is_told_what_would_be_right(
+    coffer: Coffer, tmp_path: Path, right: str, wrong: str, told: str
+) -> None:
+    file = tmp_path / "studio.toml"
+    file.write_text(PLAN.replace(right, wrong))
+
+    refused = coffer("publish", str(file))
+
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.startswith("coffer: plan studio is not published:\n")
+    assert told in refused.err
 
 
 def test_keys_are_made_listed_and_revoked(coffer: Coffer) -> None:

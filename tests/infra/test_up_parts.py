@@ -24,6 +24,7 @@ from infra.local.opening import DEMO_CARD, open_teams, publish_demo
 from infra.local.processes import LocalServerError
 from infra.local.run_report import RunResult, as_table
 from infra.local.streams import DemoDayStream, costs_by_team, kept_day_start, starting_credits
+from infra.postgres.catalogue_store import PostgresCatalogue
 from infra.postgres.shards import ShardMap
 
 START = datetime(2026, 5, 4, tzinfo=UTC)
@@ -149,6 +150,22 @@ def test_opening_the_teams_twice_changes_nothing(shards: ShardMap, database_url:
 
     assert heads() == first
     assert len(first) == 60
+
+
+def test_the_demo_plans_are_published_once_and_one_that_was_changed_is_not_set_back(shards: ShardMap) -> None:
+    first = publish_demo(shards, _stream())
+    studio = tomllib.loads((DEMO_CARD.parent / "studio.toml").read_text())
+    changed = PostgresCatalogue(shards)
+    changed.publish_plan(studio | {"allowance": "1500"}, ACTOR)
+    changed.close()
+
+    again = publish_demo(shards, _stream())
+
+    assert [plan.plan_id for plan in first.plans()] == ["free", "studio", "studio-plus"]
+    assert again.version == first.version + 1
+    plan = again.plan("studio")
+    assert plan is not None
+    assert (plan.version, plan.allowance_micros) == (2, 1_500_000_000)
 
 
 def test_another_stream_gives_open_teams_new_credits(shards: ShardMap, database_url: str) -> None:
