@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from itertools import count
 from typing import Any
 
@@ -10,9 +11,10 @@ import psycopg
 
 from consumers.batches import AccountAppend, OutcomeRow, PartitionAdvance, PartitionKey, UsageBatch
 from domain.account.charging import charge_usage
-from domain.account.decision import Decision
+from domain.account.decision import Decision, copy_of
 from domain.catalogue import Catalogue
-from domain.ledger import Answer, Caller, Command, GrantCredits, Ledger, OpenAccount
+from domain.commands import Command, GrantCredits, OpenAccount
+from domain.ledger import Answer, Caller, Ledger
 from domain.usage import UsageRecord
 from infra.postgres.batch_writer import PostgresBatchStore, PostgresBatchTransaction
 from infra.postgres.ledger_store import PostgresLedgerStore
@@ -27,6 +29,25 @@ _keys = count(1)
 def execute(shards: ShardMap, command: Command, key: str | None = None) -> Answer:
     """The answer of a command under a key of its own."""
     return Ledger(PostgresLedgerStore(shards)).execute(command, CALLER, key or f"key-{next(_keys)}")
+
+
+def told(shards: ShardMap, team_id: str, now: datetime, rule: Callable[[Decision], object]) -> Decision:
+    """What a rule decided on the account at an instant of a story, stored as a command's effects are."""
+    with PostgresLedgerStore(shards, clock=lambda _: now).session(team_id) as session:
+        before = session.account.version if session.account else 0
+        account = copy_of(session.account) if session.account else None
+        decision = Decision(account, session.now, TESTER, session.index)
+        rule(decision)
+        session.save(
+            decision.account,
+            decision,
+            before,
+            principal=TESTER.id,
+            key=f"told-{next(_keys)}",
+            body_digest=b"",
+            answer=b"",
+        )
+    return decision
 
 
 def opened(shards: ShardMap, *teams: str, granted: int = 1_000) -> None:

@@ -12,6 +12,10 @@ CREATE TABLE denial_repeat (
     PRIMARY KEY (shard, team_id, version)
 );
 
+-- Due teams are met in the order of their instants, those of one instant by team, so that no portion sorts or skips.
+DROP INDEX account_head_due;
+CREATE INDEX account_head_due ON account_head (shard, next_due_at, team_id) WHERE next_due_at IS NOT NULL;
+
 -- Heads that wait to be folded again are found without reading all the others.
 CREATE INDEX account_head_older ON account_head (shard, team_id) WHERE state_schema < 3;
 
