@@ -18,7 +18,7 @@ from domain.account.events import AccountEvent, ChargeRefunded, RecordedEvent
 from domain.account.index import AccountIndex, EndedHold, IndexKind, IndexOverlay
 from domain.account.state import TeamAccount
 from domain.actors import Actor
-from domain.catalogue import Catalogue, apply, publish_rate_card
+from domain.catalogue import Catalogue, apply, publish_plan, publish_rate_card
 from domain.chain import GENESIS, event_hash
 from domain.shards import shard_of
 from domain.team import state as team_state
@@ -99,6 +99,11 @@ class MemoryLedger:
     def publish(self, document: Mapping[str, object]) -> None:
         """The rate card is published."""
         for event in publish_rate_card(self.catalogue, document, self.now, TEST_ACTOR):
+            apply(self.catalogue, event)
+
+    def publish_plan(self, document: Mapping[str, object]) -> None:
+        """The plan is published."""
+        for event in publish_plan(self.catalogue, document, self.now, TEST_ACTOR):
             apply(self.catalogue, event)
 
     def write(self, team_id: str, decision: Decision, paperwork: TeamDecision | None = None) -> None:

@@ -31,12 +31,14 @@ class _Span(NamedTuple):
 
 def zone_at(account: TeamAccount, index: AccountIndex, at: datetime) -> str:
     """The zone in force at an instant; before the account was opened, its first."""
-    return _span(account.zones, index, "zone", at).value
+    zones = account.zones
+    return zones[0].value if len(zones) == 1 else _span(zones, index, "zone", at).value
 
 
 def card_id_at(account: TeamAccount, index: AccountIndex, at: datetime) -> str:
     """The rate card in force at an instant; before the account was opened, its first."""
-    return _span(account.cards, index, "card", at).value
+    cards = account.cards
+    return cards[0].value if len(cards) == 1 else _span(cards, index, "card", at).value
 
 
 def period_at(account: TeamAccount, index: AccountIndex, at: datetime) -> tuple[datetime, datetime]:
@@ -44,16 +46,17 @@ def period_at(account: TeamAccount, index: AccountIndex, at: datetime) -> tuple[
 
     Raises: Malformed for a naive time, or one outside the years 1900 to 8999.
     """
-    span = _span(account.zones, index, "zone", at)
-    if span.since is None and span.until is None:
-        return period_bounds(at, span.value, account.anchor_day)
-    return _merged(span, at, account.anchor_day)
+    if len(account.zones) == 1:
+        return period_bounds(at, account.zones[0].value, account.anchor_day)
+    return _merged(_span(account.zones, index, "zone", at), at, account.anchor_day)
 
 
 def window_at(account: TeamAccount, index: AccountIndex, window: LimitWindow, at: datetime) -> Bounds:
     """The team's window of that kind that holds ``at``, None for no end. Raises: as ``period_at``."""
     if window == "period":
         return period_at(account, index, at)
+    if len(account.zones) == 1:
+        return window_bounds(window, at, account.zones[0].value, account.anchor_day)
     span = _span(account.zones, index, "zone", at)
     start, end = window_bounds(window, at, span.value, account.anchor_day)
     return (start, end) if end is None else _clipped(span, start, end)
@@ -82,8 +85,6 @@ def _clipped(span: _Span, start: datetime, end: datetime) -> tuple[datetime, dat
 
 
 def _span(dated: list[Dated], index: AccountIndex, kind: Literal["zone", "card"], at: datetime) -> _Span:
-    if len(dated) == 1:
-        return _Span(dated[0].value, None, None)
     entries = _latest_first(dated, index, kind)
     until, current = None, next(entries)
     # What came before an entry is asked for even when the entry counts: only then is its start a change.
