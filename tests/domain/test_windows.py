@@ -130,6 +130,18 @@ def test_days_of_a_year_follow_each_other_in_every_zone() -> None:
         assert days == list(range(days[0], days[0] + len(days))), zone
 
 
+def test_periods_of_every_anchor_tile_four_years_in_every_zone() -> None:
+    """Anchors 1 to 31, 48 months with a leap day, in one zone of each set of rules."""
+    for zone in {_rules(zone): zone for zone in ZONES}.values():
+        for anchor in range(1, 32):
+            at = first = period_bounds(utc("2026-01-16T12:00"), zone, anchor)[0]
+            for _ in range(48):
+                start, at = period_bounds(at, zone, anchor)
+                assert start < at
+            began, ended = first.astimezone(ZoneInfo(zone)), at.astimezone(ZoneInfo(zone))
+            assert (ended.year, ended.month) == (began.year + 4, began.month), (zone, anchor)
+
+
 def assert_tiles(window: LimitWindow, at: datetime, zone: str, anchor: int) -> None:
     start, end = _bounds(window, at, zone, anchor)
     assert start <= at < end
