@@ -16,7 +16,7 @@ from domain.account.events import (
 )
 from domain.errors import LotTermsRefused, RefundExceedsCharge
 from projections.balance import balance_of
-from tests.builders import AnAccount, a_catalogue, micros, unit_card, when
+from tests.builders import AnAccount, a_catalogue, a_plan, micros, unit_card, when
 
 
 def parts(team: AnAccount, at: str) -> dict[str, int]:
@@ -227,11 +227,11 @@ def test_e7c_each_card_version_counts_for_itself(late_first: bool) -> None:
 
 
 def test_e10c_the_first_pass_draws_what_was_there_when_the_usage_occurred() -> None:
-    team = AnAccount()
-    team.granted("L1", 100, "2026-11-01 00:00", source="included", expires_at="2026-12-01 00:00")
+    team = AnAccount(catalogue=a_catalogue(unit_card(), plans=[a_plan("monthly", 100)]))
+    team.planned("monthly", "2026-11-01 00:00")
     team.bought("P", 100, "2026-11-01 00:00")
     team.used("all", 100, occurred="2026-11-20 10:00")
-    team.granted("L2", 100, "2026-12-01 00:00", source="included", expires_at="2027-01-01 00:00")
+    team.ticked("2026-12-01 00:00")
 
     team.used("late", 40, occurred="2026-11-30 10:00", recorded="2026-12-01 12:00")
 
