@@ -7,13 +7,12 @@ from datetime import datetime
 
 import msgspec
 
-from consumers.batches import BatchTransaction, DeadLetter, UsageBatch
+from consumers.batches import BatchTransaction, DeadLetter, RecordOutcome, UsageBatch
+from consumers.settling import HalfDecided, PartitionRead, Progress
 from consumers.stream_record import StreamRecord
-from consumers.usage import STREAM_ACTOR, PartitionRead, decide_batch
+from consumers.streams import decider_of
 from domain.account.events import CreditsCharged, UsageWaived
-from domain.actors import Actor
 from domain.catalogue import Catalogue
-from domain.usage import OutcomeKind
 
 DEAD_LETTER_TOPIC_SUFFIX = ".dlq"
 
@@ -23,11 +22,11 @@ Headers = list[tuple[str, bytes | None]]
 class Retried(msgspec.Struct, frozen=True, kw_only=True):
     """What a retry came to; ``batch`` is what to write for it.
 
-    Charged or waived: ``version`` is that of the new event. Duplicate or conflict: of the event that holds the id.
+    Charged, waived or applied: ``version`` is that of the new event. Duplicate or conflict: of the event that holds the id.
     """
 
     batch: UsageBatch
-    outcome: OutcomeKind
+    outcome: RecordOutcome
     reason: str
     detail: str
     team_id: str | None
@@ -58,35 +57,54 @@ def published_headers(letter: DeadLetter, consumer_group: str) -> Headers:
     ]
 
 
-def retry_letter(
-    letter: DeadLetter, transaction: BatchTransaction, catalogue: Catalogue, actor: Actor = STREAM_ACTOR
-) -> Retried:
+def retry_letter(letter: DeadLetter, transaction: BatchTransaction, catalogue: Catalogue) -> Retried:
     """The stored record decided once more, with its own coordinates and arrival: as if its cause had never been.
 
     Nothing is written here, and the offset is not passed again. The same claim stands, so a retry run twice, or after
-    the producer sent the record again, charges nothing twice.
+    the producer sent the record again, charges or applies nothing twice.
     """
     read = PartitionRead(
         letter.partition, letter.offset, letter.offset + 1, [_record(letter)], advances=False
     )
-    batch = decide_batch([read], transaction, catalogue, actor)
-    if batch.outcomes:
-        row = batch.outcomes[0]
-        return Retried(
-            batch=UsageBatch(recorded_at=batch.recorded_at),
-            outcome=row.outcome,
-            reason=row.reason,
-            detail=row.detail,
-            team_id=row.team_id,
-            version=row.first_version,
-        )
-    return _became_event(batch)
+    decide = decider_of(letter.partition.topic, catalogue)
+    try:
+        batch = decide([read], transaction, Progress(), {})
+    except HalfDecided as half:
+        # What was recorded before the rule said no is not in the batch below, so it is not written.
+        return _dead_again(UsageBatch(recorded_at=transaction.now), half)
+    if not batch.outcomes:
+        return _became_event(batch)
+    row = batch.outcomes[0]
+    is_applied = row.outcome == "applied"
+    return Retried(
+        batch=UsageBatch(recorded_at=batch.recorded_at, appends=batch.appends if is_applied else {}),
+        outcome=row.outcome,
+        reason=row.reason,
+        detail=row.detail,
+        team_id=row.team_id,
+        version=row.first_version,
+    )
+
+
+def _dead_again(nothing: UsageBatch, half: HalfDecided) -> Retried:
+    return Retried(
+        batch=nothing,
+        outcome="parked",
+        reason=half.error.code,
+        detail=half.error.detail,
+        team_id=None,
+        version=None,
+    )
 
 
 def _became_event(batch: UsageBatch) -> Retried:
+    """One record of usage is one charge or waiver; what else it caused lies before and after it."""
     ((team_id, append),) = batch.appends.items()
-    event = append.events[-1]
-    assert isinstance(event, CreditsCharged | UsageWaived), "a usage record ends in a charge or a waiver"
+    version, event = next(
+        (version, event)
+        for version, event in enumerate(append.events, append.expected_version + 1)
+        if isinstance(event, CreditsCharged | UsageWaived)
+    )
     waived = isinstance(event, UsageWaived)
     return Retried(
         batch=batch,
@@ -94,7 +112,7 @@ def _became_event(batch: UsageBatch) -> Retried:
         reason=event.waiver if isinstance(event, UsageWaived) else "",
         detail="",
         team_id=team_id,
-        version=append.expected_version + len(append.events),
+        version=version,
     )
 
 

@@ -1,4 +1,4 @@
-"""The worker: usage goes from Kafka into the ledger, batch by batch, until it is told to stop."""
+"""The worker: usage and payments go from Kafka into the ledger, batch by batch, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -13,15 +13,9 @@ import psycopg
 import structlog
 from kafka.errors import KafkaError
 
-from consumers.batches import Fenced, MovedHeads, PartitionKey, UsageBatch
-from consumers.usage import (
-    DECISIONS_MAX,
-    STREAM_ACTOR,
-    PartitionRead,
-    Progress,
-    decide_batch,
-    settle_reads,
-)
+from consumers.batches import Fenced, PartitionKey, UsageBatch
+from consumers.settling import DECISIONS_MAX, PartitionRead, Progress, decide_and_write, settle
+from consumers.streams import decider_of
 from domain.catalogue import Catalogue
 from domain.errors import Busy
 from domain.ledger import OutcomeUnknown
@@ -39,15 +33,15 @@ from infra.kafka.source import (
     read_again,
 )
 from infra.postgres.application import CatalogueApplication
-from infra.postgres.batch_writer import PostgresBatchStore
+from infra.postgres.batch_writer import PostgresBatchStore, PostgresBatchTransaction
 from infra.postgres.connections import Timeouts
 from infra.postgres.dead_letters import DeadLetters
 from infra.postgres.shards import ShardMap
 from infra.postgres.stream_state import Outcomes, StreamState
 from infra.settings import Settings
-from infra.topics import USAGE
+from infra.topics import PAYMENTS, USAGE
 
-GROUP = "coffer-usage"
+GROUP = "coffer-consume"
 CRASHES_MAX = 3
 """A record on which a worker died this often stops its partition."""
 
@@ -73,10 +67,11 @@ class ClockOff(RuntimeError):
 class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How one worker reads: in the group, or ``alone`` with every partition (or only ``partitions``).
 
-    ``until_drained`` ends it once everything was read that was there.
+    One process reads all its topics; a batch is of one topic, settled by that topic's rules. ``until_drained`` ends it
+    once everything was read that was there.
     """
 
-    topics: tuple[str, ...] = (USAGE,)
+    topics: tuple[str, ...] = (USAGE, PAYMENTS)
     group_id: str = GROUP
     alone: bool = False
     partitions: tuple[int, ...] | None = None
@@ -87,14 +82,14 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
 def run_worker(
     settings: Settings, options: WorkerOptions | None = None, stop: threading.Event | None = None
 ) -> Outcomes:
-    """Usage was consumed until SIGTERM, SIGINT, ``stop``, or until it was drained; returns this worker's own outcomes.
+    """The stream was consumed until SIGTERM, SIGINT, ``stop``, or until it was drained; returns this worker's own outcomes.
 
     The batch in hand is finished first. ``settings`` name both addresses.
     Raises: TopicRefused, ClockOff; any other exception is a bug and ends the process, nothing skipped.
     """
     stop = stop or threading.Event()
     with _signals(stop):
-        worker = UsageWorker(settings, options or WorkerOptions(), stop)
+        worker = StreamWorker(settings, options or WorkerOptions(), stop)
         try:
             worker.run()
         finally:
@@ -158,7 +153,7 @@ class _Ledger:
         self.shards.close()
 
 
-class UsageWorker:
+class StreamWorker:
     """One process's part of the stream. Not for use by several threads."""
 
     def __init__(self, settings: Settings, options: WorkerOptions, stop: threading.Event) -> None:
@@ -200,7 +195,7 @@ class UsageWorker:
                 self._close_source()
             else:
                 failures = self._back(failures)
-        _log.info("usage_worker_stopped", drained=self._drained, outcomes=self.outcomes)
+        _log.info("worker_stopped", drained=self._drained, outcomes=self.outcomes)
 
     def close(self) -> None:
         """No connection is open; the group's other workers have our partitions at once."""
@@ -239,7 +234,7 @@ class UsageWorker:
 
     def _back(self, failures: int) -> int:
         if failures:
-            _log.info("usage_worker_continues", failures=failures)
+            _log.info("worker_continues", failures=failures)
         return 0
 
     # --- servers ---
@@ -269,7 +264,7 @@ class UsageWorker:
             )
             source.open()
             self._source_open = source
-            _log.info("usage_worker_reads", topics=self._options.topics, partitions=len(known), alone=alone)
+            _log.info("worker_reads", topics=self._options.topics, partitions=len(known), alone=alone)
         return self._source_open
 
     def _known(self) -> list[PartitionKey]:
@@ -361,11 +356,12 @@ class UsageWorker:
         """
         careful = [read for read in reads if self._died_here(read)]
         usual = [read for read in reads if read not in careful]
-        for part in within(usual, self._settings.batch_records_max, self._settings.batch_bytes_max):
-            for read in part:
-                if read.records and read.partition in self._untried:
-                    self._begin(read.partition, read.expected_offset)
-            yield part
+        for of_topic in by_topic(usual):
+            for part in within(of_topic, self._settings.batch_records_max, self._settings.batch_bytes_max):
+                for read in part:
+                    if read.records and read.partition in self._untried:
+                        self._begin(read.partition, read.expected_offset)
+                yield part
         for read in careful:
             yield from self._one_by_one(read)
 
@@ -385,7 +381,7 @@ class UsageWorker:
         return self._ledger.state.begin_attempt(key, offset)
 
     def _one_by_one(self, read: PartitionRead) -> Iterator[list[PartitionRead]]:
-        _log.warning("usage_one_by_one", **_named(read.partition), offset=read.expected_offset)
+        _log.warning("records_one_by_one", **_named(read.partition), offset=read.expected_offset)
         for single in singles(read):
             count = self._begin(single.partition, single.expected_offset)
             if count > CRASHES_MAX:
@@ -399,7 +395,8 @@ class UsageWorker:
         ledger = self._ledger
         for _ in range(DECISIONS_MAX):
             try:
-                batch = settle_reads(ledger.store, reads, ledger.catalogue(), STREAM_ACTOR, self._progress)
+                decide = decider_of(reads[0].partition.topic, ledger.catalogue())
+                batch = settle(ledger.store, reads, decide, self._progress)
             except Fenced as fenced:
                 reads = self._still_ours(reads, fenced)
                 if not reads:
@@ -427,7 +424,7 @@ class UsageWorker:
         outcomes = self._count(batch)
         self._source.tell_group({read.partition: read.next_offset for read in reads})
         _log.info(
-            "usage_batch",
+            "batch_settled",
             records=sum(len(read.records) for read in reads),
             outcomes=outcomes,
             took_ms=round(took_seconds * 1_000, 1),
@@ -461,7 +458,7 @@ class UsageWorker:
             elif stored is not None:
                 self._source.seek(read.partition, stored)
         metrics.FENCED_WRITES.inc()
-        _log.warning("usage_batch_fenced", error=str(fenced), kept=len(ours), of=len(reads))
+        _log.warning("batch_fenced", error=str(fenced), kept=len(ours), of=len(reads))
         return ours
 
     def _note_crash(self, error: Exception) -> None:
@@ -472,7 +469,7 @@ class UsageWorker:
         state = self._ledger.state
         begun = self._begun.get(place.partition) == place.offset
         count = (state.attempts if begun else state.begin_attempt)(place.partition, place.offset)
-        _log.error("usage_record_crashed", **_named(place.partition), offset=place.offset, attempts=count)
+        _log.error("record_crashed", **_named(place.partition), offset=place.offset, attempts=count)
         if count >= CRASHES_MAX:
             self._halt(place.partition, poison_message(place.offset, count, type(error).__name__))
 
@@ -548,7 +545,7 @@ class UsageWorker:
             self._halt(broken.partition, broken.why)
 
     def _fill(self, ledger: _Ledger, found: ReadAgain) -> None:
-        """The records that the first reader never gave us are charged like any other."""
+        """The records that the first reader never gave us are settled like any other."""
         hole = found.hole
         _log.error(
             "hole_had_records", **_named(hole.partition), offsets=[each.offset for each in found.records]
@@ -556,22 +553,21 @@ class UsageWorker:
         read = PartitionRead(
             hole.partition, hole.first_offset, hole.next_offset, found.records, advances=False
         )
-        for _ in range(DECISIONS_MAX):
-            try:
-                with ledger.store.transaction() as transaction:
-                    batch = decide_batch(
-                        [read], transaction, ledger.catalogue(), STREAM_ACTOR, progress=self._progress
-                    )
-                    outcomes = outcomes_of(read, batch)
-                    if ledger.state.fill_hole(transaction.connection, hole, batch, outcomes):
-                        transaction.write(batch)
-            except MovedHeads:
-                continue
-            add_outcomes(self.outcomes, outcomes)
-            self._letters_waiting |= bool(batch.dead_letters)
-            metrics.HOLES.labels("filled").inc()
-            return
-        raise Busy("the accounts of the records in a hole kept moving")
+        outcomes: Outcomes = {}
+
+        def write(transaction: PostgresBatchTransaction, batch: UsageBatch) -> None:
+            nonlocal outcomes
+            outcomes = outcomes_of(read, batch)
+            if ledger.state.fill_hole(transaction.connection, hole, batch, outcomes):
+                transaction.write(batch)
+            else:
+                outcomes = {}
+
+        decide = decider_of(hole.partition.topic, ledger.catalogue())
+        batch = decide_and_write(ledger.store.transaction, [read], decide, write, self._progress)
+        add_outcomes(self.outcomes, outcomes)
+        self._letters_waiting |= bool(batch.dead_letters)
+        metrics.HOLES.labels("filled").inc()
 
     def _due(self, what: str, every_seconds: float) -> bool:
         now = time.monotonic()
@@ -579,6 +575,14 @@ class UsageWorker:
             return False
         self._next[what] = now + every_seconds
         return True
+
+
+def by_topic(reads: Sequence[PartitionRead]) -> Iterator[list[PartitionRead]]:
+    """The reads of each topic, in the order in which the topics first come."""
+    topics: dict[str, list[PartitionRead]] = {}
+    for read in reads:
+        topics.setdefault(read.partition.topic, []).append(read)
+    return iter(topics.values())
 
 
 def within(reads: Sequence[PartitionRead], records_max: int, bytes_max: int) -> Iterator[list[PartitionRead]]:

@@ -14,8 +14,8 @@ from kafka.errors import KafkaError, LogTruncationError, NoOffsetForPartitionErr
 from kafka.structs import OffsetAndMetadata
 
 from consumers.batches import Hole, PartitionKey
+from consumers.settling import PartitionRead
 from consumers.stream_record import StreamRecord, append_time
-from consumers.usage import PartitionRead
 from infra.kafka.broker import CLIENT
 
 LOG_APPEND_TIME = 1
@@ -65,7 +65,7 @@ class _Flags(ConsumerRebalanceListener):  # type: ignore[misc]
 
 
 class KafkaSource:
-    """The usage topics as this worker reads them, in a group or with fixed partitions.
+    """The topics as this worker reads them, in a group or with fixed partitions.
 
     ``known`` are the partitions with their identities when the worker started. A partition is read only after
     ``seek`` said where the ledger stands.
@@ -217,7 +217,7 @@ class KafkaSource:
             | session
             | {
                 "group_id": self._group_id if self._fixed is None else None,
-                "client_id": "coffer-usage",
+                "client_id": "coffer-consume",
                 "max_poll_records": self._limits.records,
                 "fetch_max_bytes": self._limits.bytes,
                 "fetch_min_bytes": FETCH_MIN_BYTES,
