@@ -15,6 +15,7 @@ NAMES = (
     "batch.after_events",
     "batch.before_commit",
     "batch.after_commit",
+    "relay.before_mark",
 )
 """Every place there is, so that a test can go through all of them."""
 

@@ -8,7 +8,25 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from infra.cli import about, accounts, audit, catalogue, funding, keys, running, stream, up
+from infra.cli import (
+    about,
+    accounts,
+    adjusting,
+    audit,
+    catalogue,
+    disputes,
+    funding,
+    holds,
+    keys,
+    limits,
+    payments,
+    plans,
+    quotes,
+    running,
+    stream,
+    team,
+    up,
+)
 from infra.cli.session import REFUSED
 
 if TYPE_CHECKING:
@@ -25,9 +43,39 @@ app = typer.Typer(
 )
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Run": (up.up, running.serve, running.consume, running.project, running.tick, running.migrate),
-    "Ask": (accounts.balance, accounts.statement, accounts.history, accounts.explain, accounts.estimate),
-    "Change": (funding.grant, funding.topup, funding.refund),
+    "Run": (
+        up.up,
+        running.serve,
+        running.consume,
+        running.project,
+        running.relay,
+        running.tick,
+        running.migrate,
+    ),
+    "Ask": (
+        accounts.balance,
+        accounts.statement,
+        accounts.history,
+        accounts.explain,
+        accounts.estimate,
+        quotes.quote,
+        payments.topup_show,
+        adjusting.adjustments,
+    ),
+    "Change": (
+        accounts.suspend,
+        accounts.resume,
+        accounts.zone,
+        funding.grant,
+        adjusting.void,
+        funding.topup,
+        payments.topup_request,
+        payments.topup_fail,
+        funding.refund,
+        adjusting.adjust,
+        adjusting.approve,
+        quotes.quote_withdraw,
+    ),
     "Catalogue": (catalogue.publish,),
     "Stream": (stream.offset,),
     "Operate": (audit.verify, audit.rebuild, about.config, about.openapi),
@@ -36,6 +84,13 @@ for panel, commands in _PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
 app.add_typer(accounts.account, name="account", rich_help_panel="Change")
+app.add_typer(plans.plan, name="plan", rich_help_panel="Change")
+app.add_typer(holds.holds, name="holds", rich_help_panel="Change")
+app.add_typer(limits.limits, name="limits", rich_help_panel="Change")
+app.add_typer(payments.auto_top_up, name="auto-topup", rich_help_panel="Change")
+app.add_typer(payments.chargeback, name="chargeback", rich_help_panel="Change")
+app.add_typer(disputes.dispute, name="dispute", rich_help_panel="Change")
+app.add_typer(team.team, name="team", rich_help_panel="Change")
 app.add_typer(catalogue.sources, name="sources", rich_help_panel="Catalogue")
 app.add_typer(stream.dlq, name="dlq", rich_help_panel="Stream")
 app.add_typer(keys.keys, name="keys", rich_help_panel="Operate")

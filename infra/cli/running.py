@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,13 @@ from infra.cli.session import (
 
 if TYPE_CHECKING:
     from infra.postgres.stream_state import StreamState
+
+
+class Stream(StrEnum):
+    """A stream that the ledger reads."""
+
+    usage = "usage"
+    payments = "payments"
 
 
 def serve(
@@ -44,6 +52,9 @@ def serve(
 
 
 def consume(
+    topic: Annotated[
+        Stream | None, typer.Option(help="Read this stream alone; both by default.", show_default=False)
+    ] = None,
     until_drained: Annotated[
         bool, typer.Option("--until-drained", help="End once everything was read that was there.")
     ] = False,
@@ -64,12 +75,13 @@ def consume(
         str | None, typer.Option(help="Kept with the offsets that --skip-to leaves out.", show_default=False)
     ] = None,
 ) -> None:
-    """Consume usage from Kafka until SIGTERM; the batch in hand is finished first.
+    """Consume usage and payments from Kafka until SIGTERM; the batch in hand is finished first.
 
     Example: coffer consume --until-drained
     """
     from infra.collector import spare_collector
     from infra.consume import WorkerOptions, run_worker
+    from infra.topics import PAYMENTS, USAGE
 
     log_to_stderr()
     spare_collector()
@@ -78,7 +90,10 @@ def consume(
             _release(wiring.stream_state, release, skip_to, why)
             return
         _ = wiring.database_url, wiring.kafka_bootstrap
-        outcomes = run_worker(wiring.settings, WorkerOptions(until_drained=until_drained, alone=alone))
+        topics = {None: (USAGE, PAYMENTS), Stream.usage: (USAGE,), Stream.payments: (PAYMENTS,)}[topic]
+        outcomes = run_worker(
+            wiring.settings, WorkerOptions(topics=topics, until_drained=until_drained, alone=alone)
+        )
     for outcome, reasons in outcomes.items():
         for reason, count in reasons.items():
             note(f"{outcome:<10} {reason:<24} {count}")
@@ -151,6 +166,23 @@ def tick(
     show_one(msgspec.to_builtins(told), output)
     if told.failed:
         raise typer.Exit(DIFFERENCE)
+
+
+def relay(
+    once: Annotated[bool, typer.Option("--once", help="End once everything in the log was sent.")] = False,
+) -> None:
+    """Send every event of the ledger to Kafka, alerts to their own topic too, until SIGTERM.
+
+    Each goes out at least once; its place in the log (source and id) tells a repetition. Example: coffer relay --once
+    """
+    from infra.relay import Relay, run
+
+    log_to_stderr()
+    with wired() as wiring:
+        if once:
+            note(f"{Relay(wiring.shards, wiring.kafka_bootstrap).catch_up()} events sent")
+        else:
+            run(wiring.shards, wiring.kafka_bootstrap)
 
 
 def migrate() -> None:

@@ -104,7 +104,7 @@ def offset(
     ] = None,
     output: OutputOption = Output.table,
 ) -> None:
-    """Tell what became of an offset: charged, waived, duplicate, conflict, parked, rejected, or nothing was there.
+    """Tell what became of an offset: charged, waived, applied, duplicate, conflict, parked, rejected, or nothing was there.
 
     Example: coffer offset 3 1042
     """
