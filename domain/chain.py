@@ -13,7 +13,7 @@ _length = Struct(">I").pack
 
 
 def event_hash(previous: bytes, originator: bytes, version: int, topic: str, state: bytes) -> bytes:
-    """SHA-256 over predecessor hash, account id (16 bytes), version (8 bytes, big-endian), and topic and state, each after
+    """SHA-256 over predecessor hash, stream id (16 bytes), version (8 bytes, big-endian), and topic and state, each after
     its length (4 bytes, big-endian). ``state`` is the stored bytes, untouched, so anyone with SQL and SHA-256 can recompute it.
     """
     named = topic.encode()

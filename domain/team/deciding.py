@@ -226,12 +226,12 @@ def remove_payment_method(decision: TeamDecision) -> None:
 def propose_adjustment(decision: TeamDecision, direction: AdjustmentDirection, amount_micros: int) -> str:
     """The adjustment waits for a second person; returns its id, ``adjustment-<version of its event>``.
 
-    Raises: AdjustmentRefused up to the cap, which one person may do alone, and for one open proposal too many;
-    AmountOutOfRange; Malformed without a reason; CardNumberRefused.
+    Raises: AdjustmentRefused without a reason, up to the cap, which one person may do alone, and for one open proposal too many;
+    AmountOutOfRange; CardNumberRefused.
     """
     refuse_card_numbers(reason=decision.reason)
     if not (decision.reason or "").strip():
-        raise Malformed("reason is missing: say why the balance is adjusted", field="reason")
+        raise AdjustmentRefused("reason is missing: say why the balance is adjusted", field="reason")
     if amount_micros <= ADJUSTMENT_CAP_MICROS:
         raise AdjustmentRefused(
             f"{format_credits(amount_micros)} credits are no more than {format_credits(ADJUSTMENT_CAP_MICROS)}: "

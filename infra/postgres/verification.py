@@ -14,7 +14,8 @@ import psycopg
 from psycopg import IsolationLevel
 from psycopg.rows import TupleRow
 
-from infra.postgres.mapper import ACCOUNT_SHAPES
+from domain.team.state import team_stream_id
+from infra.postgres.mapper import ACCOUNT_SHAPES, TEAM_SHAPES
 from infra.postgres.read_models import StatementModel, statement_row
 from infra.postgres.shards import ShardMap
 from projections.statement import StatementRow
@@ -24,10 +25,13 @@ from projections.verify import (
     Finding,
     OriginCounts,
     Outcomes,
+    PaperworkOnFile,
     StoredEvent,
     StoredHead,
+    StoredTeamHead,
     check_account,
     check_origins,
+    check_team,
 )
 
 CHUNK_EVENTS_MAX = 5_000
@@ -69,6 +73,8 @@ def verify(
     progress: Progress = lambda _: None,
 ) -> Verified:
     """Compares heads, index, positions, statement and stream records with a replay: of everything, a shard, or a team.
+
+    A team's people and paperwork are compared like its account.
 
     The ledger may be written meanwhile: each team is read at one instant, and the stream is compared with the events that were
     in the log when its records were read. Records of the stream are compared only when everything is.
@@ -150,7 +156,7 @@ class _Verification:
         """The accounts of these heads, each with its streams side by side in order of the account's id."""
         tracked = _statement_position(connection, shard)
         entries = _entries(connection, shard, [head.team_id for head in heads])
-        events = _Streams(_events(connection, shard, heads))
+        events = _Streams(_events(connection, shard, [head.account_id for head in heads]))
         rows = _Streams(_statement(connection, shard, heads))
         for head in sorted(heads, key=lambda head: head.account_id):
             account_id = head.account_id
@@ -164,6 +170,21 @@ class _Verification:
             )
             self._findings += check_account(stored, ACCOUNT_SHAPES.decode, origins)
             self._teams += 1
+        self._paperwork(connection, shard, heads)
+
+    def _paperwork(self, connection: Connection, shard: int, heads: Sequence[StoredHead]) -> None:
+        """The people and paperwork of the teams that have these accounts, read at the same instant."""
+        streams = {team_stream_id(head.team_id): head.team_id for head in heads}
+        found = _team_heads(connection, shard, list(streams.values()))
+        events = _Streams(_events(connection, shard, list(streams)))
+        for stream_id, team_id in sorted(streams.items()):
+            stored = PaperworkOnFile(
+                shard,
+                team_id,
+                found.get(team_id),
+                self._counted(StoredEvent._make(row[1:]) for row in events.of(stream_id)),
+            )
+            self._findings += check_team(stored, TEAM_SHAPES.decode)
 
     def _counted(self, events: Iterable[StoredEvent]) -> Iterator[StoredEvent]:
         for event in events:
@@ -237,15 +258,25 @@ def _entries(connection: Connection, shard: int, teams: list[str]) -> dict[str, 
     return entries
 
 
-def _events(connection: Connection, shard: int, heads: Sequence[StoredHead]) -> Iterator[TupleRow]:
-    """All events of these accounts, also those beyond their heads, by account and version."""
+def _team_heads(connection: Connection, shard: int, teams: list[str]) -> dict[str, StoredTeamHead]:
+    rows = connection.execute(
+        "SELECT team_id, stream_id, version, chain_hash, state, state_schema, recorded_at FROM team_head"
+        " WHERE shard = %s AND team_id = ANY(%s)",
+        (shard, teams),
+        binary=True,
+    ).fetchall()
+    return {row[0]: StoredTeamHead._make(row) for row in rows}
+
+
+def _events(connection: Connection, shard: int, streams: Sequence[UUID]) -> Iterator[TupleRow]:
+    """All events of these streams, also those beyond their heads, by stream and version."""
     return _fetched(
         connection,
         "events",
         "SELECT originator_id, originator_version, position, topic, state, uuid_send(usage_key), previous_hash, hash"
         " FROM ledger_events WHERE shard = %s AND originator_id = ANY(%s)"
         " ORDER BY originator_id, originator_version",
-        (shard, [head.account_id for head in heads]),
+        (shard, list(streams)),
     )
 
 
@@ -287,11 +318,13 @@ def _check_positions(connection: Connection, shard: int) -> Iterator[Finding]:
 
 def _first_gap(connection: Connection, shard: int) -> Finding:
     row = connection.execute(
-        "SELECT e.place, h.team_id, e.originator_version FROM (SELECT position, originator_id, originator_version,"
+        "SELECT e.place, coalesce(h.team_id, t.team_id), e.originator_version"
+        " FROM (SELECT position, originator_id, originator_version,"
         " row_number() OVER (ORDER BY position) AS place FROM ledger_events WHERE shard = %s) AS e"
         " LEFT JOIN account_head h ON h.shard = %s AND h.account_id = e.originator_id"
+        " LEFT JOIN team_head t ON t.shard = %s AND t.stream_id = e.originator_id"
         " WHERE e.position <> e.place ORDER BY e.position LIMIT 1",
-        (shard, shard),
+        (shard, shard, shard),
     ).fetchone()
     place, team_id, version = row if row else (None, None, None)
     return Finding(
@@ -310,7 +343,15 @@ _STRAYS = (
         "ledger_events",
         (
             "SELECT e.originator_id::text, min(e.originator_version) FROM ledger_events e WHERE e.shard = %s AND NOT EXISTS"
-            " (SELECT FROM account_head h WHERE h.shard = e.shard AND h.account_id = e.originator_id) GROUP BY 1 LIMIT 100"
+            " (SELECT FROM account_head h WHERE h.shard = e.shard AND h.account_id = e.originator_id) AND NOT EXISTS"
+            " (SELECT FROM team_head t WHERE t.shard = e.shard AND t.stream_id = e.originator_id) GROUP BY 1 LIMIT 100"
+        ),
+    ),
+    (
+        "team_head",
+        (
+            "SELECT t.team_id, t.version FROM team_head t WHERE t.shard = %s AND NOT EXISTS"
+            " (SELECT FROM account_head h WHERE h.shard = t.shard AND h.team_id = t.team_id) LIMIT 100"
         ),
     ),
     (

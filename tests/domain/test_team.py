@@ -447,7 +447,7 @@ def test_up_to_the_cap_no_second_person_is_asked() -> None:
 
 def test_an_adjustment_needs_a_reason_and_an_amount_that_can_be() -> None:
     for reason in (None, " "):
-        refused(Malformed, lambda d: propose_adjustment(d, "raise", BIG), deciding(reason=reason))
+        refused(AdjustmentRefused, lambda d: propose_adjustment(d, "raise", BIG), deciding(reason=reason))
     refused(AmountOutOfRange, lambda d: propose_adjustment(d, "raise", 2**62 + 1), deciding(reason="why"))
 
 

@@ -53,21 +53,21 @@ RENAMED = "convert_to(replace(convert_from(state, 'UTF8'), 'mira', 'nora'), 'UTF
         ("SELECT 1", []),
         (
             f"UPDATE ledger_events SET state = {RENAMED} WHERE originator_version = 4 AND {OF_ACME}",
-            [("acme", 4, "hash")],
+            [("acme", "account", 4, "hash")],
         ),
         (
             f"DELETE FROM ledger_events WHERE originator_version = 6 AND {OF_ACME}",
-            [("acme", 7, "predecessor"), ("acme", 7, "version")],
+            [("acme", "account", 7, "predecessor"), ("acme", "account", 7, "version")],
         ),
         (
             "UPDATE account_head SET chain_hash = sha256('') WHERE team_id = 'globex'",
-            [("globex", 7, "head")],
+            [("globex", "account", 7, "head")],
         ),
     ],
     ids=["sound", "edited", "dropped", "head"],
 )
 def test_the_documented_query_names_team_and_version_of_what_was_edited_i11(
-    database_url: str, statement: str, found: list[tuple[str, int, str]]
+    database_url: str, statement: str, found: list[tuple[str, str, int, str]]
 ) -> None:
     edited(database_url, statement)
 
