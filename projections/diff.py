@@ -14,6 +14,7 @@ import msgspec
 from domain.account.events import AccountEvent, RecordedEvent
 from domain.account.lots import find
 from domain.account.state import TeamAccount
+from domain.amounts import format_credits
 from projections.balance import Balance, balance_as_booked
 from projections.explain_balance import Flow
 from projections.holds import HoldBalance, holds_of
@@ -21,7 +22,7 @@ from projections.limits import LimitBalance, limits_at
 from projections.movements import Happened, KindSum, changes_text
 from projections.moves import NOTHING, Sums, lot_moves, sums_after
 from projections.replay import Replay
-from projections.words import amount_text, credits_words, lot_words, scope_words, signed, time_words
+from projections.words import credits_words, lot_words, scope_words, signed, time_words
 
 PARTS = ("settled", "available", "held", "withheld", "lapsed", "upcoming", "debt")
 
@@ -112,6 +113,7 @@ class AccountDiff(msgspec.Struct, frozen=True, kw_only=True):
     terms: list[TermDiff]
     between: list[KindSum]
     events: int
+    position: int
 
 
 class _Seen(msgspec.Struct, frozen=True):
@@ -132,8 +134,8 @@ _NEVER = _Seen(Side(version=0, at=None), None, {}, {}, {}, {}, NOTHING)
 class DiffStory:
     """Plays a team's stream from its first event to the later moment; memory grows with what changed between."""
 
-    def __init__(self, before: Moment, after: Moment) -> None:
-        self._before, self._after = before, after
+    def __init__(self, before: Moment, after: Moment, now: datetime | None = None) -> None:
+        self._before, self._after, self._now = before, after, now
         self._replay = Replay()
         self._seen: _Seen | None = None
         self._counted_already = 0
@@ -163,7 +165,7 @@ class DiffStory:
         assert before is not None, "the first side was seen"
         account = self._replay.account
         assert account is not None, "nothing was played"
-        at = _instant(self._after, account)
+        at = self._instant(self._after, account)
         passed, due = self._replay.due(at)
         for event in due:
             self._take(event, None)
@@ -179,6 +181,7 @@ class DiffStory:
             terms=list(_terms(before.terms, after.terms)),
             between=self._between.by_kind(),
             events=self._events,
+            position=position,
         )
         _check(told)
         return told
@@ -188,7 +191,7 @@ class DiffStory:
         if account is None:
             self._seen = _NEVER
             return
-        at = _instant(self._before, account)
+        at = self._instant(self._before, account)
         passed, due = self._replay.due(at)
         self._seen = _see(passed, at, account.version, 0, self._replay, due)
         self._sums = self._seen.sums
@@ -207,6 +210,11 @@ class DiffStory:
             flows = self._flows.setdefault(lot_id, {})
             events, moved = flows.get(kind, (0, 0))
             flows[kind] = (events + 1, moved + change_micros)
+
+    def _instant(self, moment: Moment, account: TeamAccount) -> datetime:
+        """The instant for which a side is told: the one asked for, no later than now, else that of its last event."""
+        at = moment.at or account.recorded_at
+        return max(at if self._now is None else min(at, self._now), account.recorded_at)
 
     def _lots(self, before: _Seen, after: _Seen) -> Iterator[LotDiff]:
         for lot_id in sorted(before.lots.keys() | after.lots.keys() | self._flows.keys()):
@@ -232,11 +240,6 @@ class DiffStory:
 def diff_text(told: AccountDiff) -> str:
     """The difference as plain text of short lines, fit for a mail."""
     return "\n".join(_text(told)) + "\n"
-
-
-def _instant(moment: Moment, account: TeamAccount) -> datetime:
-    """The instant for which a side is told: the one asked for, else that of its last event."""
-    return max(moment.at or account.recorded_at, account.recorded_at)
 
 
 def _see(
@@ -347,7 +350,7 @@ def _text(told: AccountDiff) -> Iterator[str]:
     yield ""
     for part in told.parts:
         if part.before_micros or part.after_micros or part.part in ("settled", "available"):
-            then, now = amount_text(part.before_micros), amount_text(part.after_micros)
+            then, now = format_credits(part.before_micros), format_credits(part.after_micros)
             yield f"  {part.part}: {then} → {now} ({signed(part.change_micros)})"
     yield ""
     yield "What happened between:" if told.between else "Nothing moved credits between."
@@ -375,15 +378,13 @@ def _side(side: Side) -> str:
 def _lot_text(lot: LotDiff) -> str:
     flows = ", ".join(f"{signed(flow.change_micros)} by {flow.events} × {flow.kind}" for flow in lot.flows)
     states = f", {lot.state_before} → {lot.state_after}" if lot.state_before != lot.state_after else ""
-    amounts = (
-        f"{amount_text(lot.before_micros)} → {amount_text(lot.after_micros)} ({signed(lot.change_micros)})"
-    )
+    amounts = f"{format_credits(lot.before_micros)} → {format_credits(lot.after_micros)} ({signed(lot.change_micros)})"
     return f"{lot.lot_id}: {amounts}{states}{': ' + flows if flows else ''}"
 
 
 def _hold_text(hold: HoldDiff) -> str:
     return (
-        f"{hold.hold_id} {hold.words}: {amount_text(hold.before_micros)} → {amount_text(hold.after_micros)}"
+        f"{hold.hold_id} {hold.words}: {format_credits(hold.before_micros)} → {format_credits(hold.after_micros)}"
         f" ({signed(hold.change_micros)})"
     )
 
@@ -395,8 +396,8 @@ def _limit_text(limit: LimitDiff) -> str:
 def _limit_side(limit: LimitBalance | None) -> str:
     if limit is None:
         return "not set"
-    held = f" and {amount_text(limit.held_micros)} held" if limit.held_micros else ""
+    held = f" and {format_credits(limit.held_micros)} held" if limit.held_micros else ""
     return (
-        f"{amount_text(limit.used_micros)} used{held} of {credits_words(limit.cap_micros)}"
+        f"{format_credits(limit.used_micros)} used{held} of {credits_words(limit.cap_micros)}"
         f" since {time_words(limit.window_start)}"
     )

@@ -1,4 +1,6 @@
-"""Why a usage record cost what it did: from its place on the stream to the price, the lots that paid, and what came back."""
+"""Why a usage record or a capture cost what it did: from its place on the stream to the price, its hold, the limits that it
+counted in, the lots that paid, and what came back.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,15 @@ import msgspec
 
 from domain.account.events import (
     CardPin,
+    Charge,
     ChargeRefunded,
     CreditsCharged,
+    HoldCaptured,
     LotTerms,
     RecordedEvent,
     RefundTarget,
     UsageWaived,
+    WindowMove,
 )
 from domain.amounts import format_credits
 from domain.recomputation import (
@@ -28,7 +33,7 @@ from domain.recomputation import (
     recompute,
 )
 from domain.usage import Origin, UsageStatus
-from projections.words import credits_words, lot_words
+from projections.words import actor_words, credits_words, lot_words, window_words
 from projections.words import time_words as _time
 
 TermsOf = Callable[[str], LotTerms | None]
@@ -55,11 +60,26 @@ class UsageTold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """Part of a charge: paid by a lot, whose terms are told, or left as debt (no lot)."""
+    """Part of a charge: paid by a lot, whose terms are told, or left as debt (no lot).
+
+    ``is_from_hold``: the charge's own hold had set it aside.
+    """
 
     lot_id: str | None
     amount_micros: int
     terms: LotTerms | None
+    words: str
+    is_from_hold: bool = False
+
+
+class WindowTold(msgspec.Struct, frozen=True, kw_only=True):
+    """One window of a limit that the charge counts in, and the use in it right after the charge."""
+
+    limit_id: str
+    window_start: datetime
+    window_end: datetime | None
+    used_after_micros: int
+    is_passed: bool
     words: str
 
 
@@ -89,8 +109,10 @@ class RefundTold(msgspec.Struct, frozen=True, kw_only=True):
 class ChargeExplained(msgspec.Struct, frozen=True, kw_only=True, tag="charged", tag_field="outcome"):
     """A charge from record to lots.
 
-    Sums: ``lines`` make up ``amount_micros``; ``refunds`` make up ``refunded_micros``; ``kept_micros`` is what the team has paid
-    in the end, amount less refunds. ``computation_words`` is the price step by step, one sentence each. ``recomputed_micros`` was
+    Sums: ``lines`` make up ``amount_micros``, those from its hold ``held_micros``; ``refunds`` make up ``refunded_micros``;
+    ``kept_micros`` is what the team has paid in the end, amount less refunds. ``quote_id``: the charge is that quote's total.
+    ``windows`` are those of limits that it counts in, ``limits_passed`` the hard limits beyond their cap after it.
+    ``computation_words`` is the price step by step, one sentence each. ``recomputed_micros`` was
     worked out again from the stored computation alone, and ``contradictions`` says where that disagrees; it is empty for a sound
     charge.
     """
@@ -104,8 +126,48 @@ class ChargeExplained(msgspec.Struct, frozen=True, kw_only=True, tag="charged", 
     recomputed_micros: int
     contradictions: list[str]
     amount_micros: int
+    hold_id: str | None
+    held_micros: int
+    quote_id: str | None
     lines: list[Line]
     debt_micros: int
+    windows: list[WindowTold]
+    limits_passed: list[str]
+    settled_after_micros: int
+    debt_after_micros: int
+    refunds: list[RefundTold]
+    refunded_micros: int
+    kept_micros: int
+
+    @property
+    def charge_id(self) -> str:
+        """The charge."""
+        return self.usage.usage_key
+
+
+class CaptureExplained(msgspec.Struct, frozen=True, kw_only=True, tag="captured", tag_field="outcome"):
+    """A charge that a request took from a hold; its amount is the one asked for. Sums are those of a charge."""
+
+    team_id: str
+    version: int
+    charge_id: str
+    hold_id: str
+    action: str
+    member: str | None
+    project: str | None
+    work: str | None
+    step: str | None
+    occurred_at: datetime
+    recorded_at: datetime
+    by: str
+    reason: str | None
+    contradictions: list[str]
+    amount_micros: int
+    held_micros: int
+    lines: list[Line]
+    debt_micros: int
+    windows: list[WindowTold]
+    limits_passed: list[str]
     settled_after_micros: int
     debt_after_micros: int
     refunds: list[RefundTold]
@@ -124,17 +186,25 @@ class WaiverExplained(msgspec.Struct, frozen=True, kw_only=True, tag="waived", t
     corrects_charge_id: str | None
     refund_id: str | None
     corrected_by: str | None
+    hold_id: str | None
+
+    @property
+    def charge_id(self) -> str:
+        """The claim of the record."""
+        return self.usage.usage_key
 
 
-UsageExplained = ChargeExplained | WaiverExplained
+UsageExplained = ChargeExplained | CaptureExplained | WaiverExplained
 
 
 def explain_usage(
     team_id: str, recorded: RecordedEvent, refunds: Iterable[RecordedEvent], terms_of: TermsOf
 ) -> UsageExplained:
-    """The explanation of the event that holds a usage id: a charge, or waived usage."""
+    """The explanation of the event that holds a charge id: a charge, a capture, or waived usage."""
     if isinstance(recorded.event, UsageWaived):
         return explain_waiver(team_id, recorded)
+    if isinstance(recorded.event, HoldCaptured):
+        return explain_capture(team_id, recorded, refunds, terms_of)
     return explain_charge(team_id, recorded, refunds, terms_of)
 
 
@@ -162,13 +232,55 @@ def explain_charge(
         recomputed_micros=recomputed,
         contradictions=list(_contradictions(charge, recomputed)),
         amount_micros=charge.amount_micros,
+        hold_id=charge.hold_id,
+        held_micros=_from_hold(charge),
+        quote_id=charge.quote_id,
         lines=list(_lines(charge, terms_of)),
         debt_micros=charge.debt_micros,
+        windows=[_window(move, charge.limits_passed) for move in charge.windows],
+        limits_passed=charge.limits_passed,
         settled_after_micros=charge.settled_after_micros,
         debt_after_micros=charge.debt_after_micros,
         refunds=told,
         refunded_micros=refunded,
         kept_micros=charge.amount_micros - refunded,
+    )
+
+
+def explain_capture(
+    team_id: str, recorded: RecordedEvent, refunds: Iterable[RecordedEvent], terms_of: TermsOf
+) -> CaptureExplained:
+    """The explanation of one capture; ``refunds`` are all refund events of it, in version order."""
+    capture = recorded.event
+    assert isinstance(capture, HoldCaptured), "only a capture can be explained as one"
+    told = [_refund(refund, terms_of) for refund in refunds]
+    refunded = sum(refund.amount_micros for refund in told)
+    return CaptureExplained(
+        team_id=team_id,
+        version=recorded.originator_version,
+        charge_id=capture.charge_id,
+        hold_id=capture.hold_id,
+        action=capture.action,
+        member=capture.member,
+        project=capture.project,
+        work=capture.work,
+        step=capture.step,
+        occurred_at=capture.occurred_at,
+        recorded_at=capture.recorded_at,
+        by=actor_words(capture),
+        reason=capture.reason,
+        contradictions=list(_line_contradictions(capture)),
+        amount_micros=capture.amount_micros,
+        held_micros=_from_hold(capture),
+        lines=list(_lines(capture, terms_of)),
+        debt_micros=capture.debt_micros,
+        windows=[_window(move, capture.limits_passed) for move in capture.windows],
+        limits_passed=capture.limits_passed,
+        settled_after_micros=capture.settled_after_micros,
+        debt_after_micros=capture.debt_after_micros,
+        refunds=told,
+        refunded_micros=refunded,
+        kept_micros=capture.amount_micros - refunded,
     )
 
 
@@ -185,12 +297,18 @@ def explain_waiver(team_id: str, recorded: RecordedEvent) -> WaiverExplained:
         corrects_charge_id=waived.corrects_charge_id,
         refund_id=waived.refund_id,
         corrected_by=waived.corrected_by,
+        hold_id=waived.hold_id,
     )
 
 
 def plain_text(explained: UsageExplained) -> str:
     """The explanation as plain text of short lines, fit for a mail."""
-    told = _charge_text(explained) if isinstance(explained, ChargeExplained) else _waiver_text(explained)
+    if isinstance(explained, ChargeExplained):
+        told = _charge_text(explained)
+    elif isinstance(explained, CaptureExplained):
+        told = _capture_text(explained)
+    else:
+        told = _waiver_text(explained)
     return "\n".join(told) + "\n"
 
 
@@ -213,15 +331,19 @@ def _usage(event: CreditsCharged | UsageWaived, status: UsageStatus) -> UsageTol
     )
 
 
-def _lines(charge: CreditsCharged, terms_of: TermsOf) -> Iterator[Line]:
-    for line in charge.lines:
+def _lines(charge: Charge, terms_of: TermsOf) -> Iterator[Line]:
+    for place, line in enumerate(charge.lines):
         terms = terms_of(line.lot_id)
+        is_from_hold = place < len(charge.hold_lines)
         words = f"{credits_words(line.amount_micros)} from lot {line.lot_id}"
+        if is_from_hold:
+            words += f", set aside by {charge.hold_id}"
         yield Line(
             lot_id=line.lot_id,
             amount_micros=line.amount_micros,
             terms=terms,
             words=f"{words} ({lot_words(terms)})" if terms else words,
+            is_from_hold=is_from_hold,
         )
     if charge.debt_micros:
         yield Line(
@@ -230,6 +352,24 @@ def _lines(charge: CreditsCharged, terms_of: TermsOf) -> Iterator[Line]:
             terms=None,
             words=f"{credits_words(charge.debt_micros)} became debt: no lot could cover it",
         )
+
+
+def _from_hold(charge: Charge) -> int:
+    return sum(line.amount_micros for line in charge.hold_lines)
+
+
+def _window(move: WindowMove, limits_passed: list[str]) -> WindowTold:
+    is_passed = move.limit_id in limits_passed
+    beyond = ": beyond its cap, which usage that happened may be" if is_passed else ""
+    bounds = window_words(move.start, move.end)
+    return WindowTold(
+        limit_id=move.limit_id,
+        window_start=move.start,
+        window_end=move.end,
+        used_after_micros=move.used_after_micros,
+        is_passed=is_passed,
+        words=f"limit {move.limit_id}, window {bounds}: {format_credits(move.used_after_micros)} used after it{beyond}",
+    )
 
 
 def _refund(recorded: RecordedEvent, terms_of: TermsOf) -> RefundTold:
@@ -252,7 +392,7 @@ def _refund(recorded: RecordedEvent, terms_of: TermsOf) -> RefundTold:
         version=recorded.originator_version,
         recorded_at=refund.recorded_at,
         amount_micros=refund.amount_micros,
-        by=f"{refund.actor.id} ({refund.actor.role})",
+        by=actor_words(refund),
         reason=refund.reason,
         lines=lines,
         settled_after_micros=refund.settled_after_micros,
@@ -266,6 +406,8 @@ def _refunded_words(
     amount = credits_words(amount_micros)
     if target == "debt":
         return f"{amount} lowered the debt"
+    if target == "voided":
+        return f"{amount} had come from a grant that was voided since: nothing comes back"
     to = (
         f"to lot {lot_id}"
         if lot_id == drawn_lot_id
@@ -284,9 +426,15 @@ def _contradictions(charge: CreditsCharged, recomputed_micros: int) -> Iterator[
         yield f"the charge is {credits_words(charge.amount_micros)}, its computation gives {credits_words(recomputed_micros)}"
     if (stated.card, stated.version) != (charge.card.card_id, charge.card.version):
         yield f"the charge pins card {charge.card.card_id} version {charge.card.version}, its computation names another"
+    yield from _line_contradictions(charge)
+
+
+def _line_contradictions(charge: Charge) -> Iterator[str]:
     paid = sum(line.amount_micros for line in charge.lines) + charge.debt_micros
     if paid != charge.amount_micros:
         yield f"the lines and the debt sum to {credits_words(paid)}"
+    if charge.lines[: len(charge.hold_lines)] != charge.hold_lines:
+        yield "the lines of the hold do not lead the lines of the charge"
 
 
 def _computation_words(computation: Computation) -> Iterator[str]:
@@ -380,16 +528,38 @@ def _charge_text(charge: ChargeExplained) -> Iterator[str]:
         yield from (f"  CONTRADICTION: {words}" for words in charge.contradictions)
     else:
         yield f"  worked out again from the stored computation: {credits_words(charge.recomputed_micros)}, the same"
+    if charge.quote_id:
+        yield f"  as quoted: {charge.quote_id}"
     yield ""
+    yield from _paid_text(charge)
+
+
+def _capture_text(capture: CaptureExplained) -> Iterator[str]:
+    why = f": {capture.reason}" if capture.reason else ""
+    yield f"Charge {capture.charge_id} of team {capture.team_id}: {credits_words(capture.amount_micros)}"
+    yield f"  captured of {capture.hold_id} by {capture.by}{why}"
+    yield f"  occurred {_time(capture.occurred_at)}, recorded {_time(capture.recorded_at)} as version {capture.version}"
+    yield f"  action: {capture.action}"
+    yield from _named_text(capture)
+    yield from (f"  CONTRADICTION: {words}" for words in capture.contradictions)
+    yield ""
+    yield from _paid_text(capture)
+
+
+def _paid_text(charge: ChargeExplained | CaptureExplained) -> Iterator[str]:
     yield "Paid by:"
     yield from (f"  {line.words}" for line in charge.lines)
     yield f"  sum: {credits_words(sum(line.amount_micros for line in charge.lines))}"
     yield _after(charge.settled_after_micros, charge.debt_after_micros, charge.version)
     yield ""
+    if charge.windows:
+        yield "Counts in limits:"
+        yield from (f"  {window.words}" for window in charge.windows)
+        yield ""
     yield from _refunds_text(charge)
 
 
-def _refunds_text(charge: ChargeExplained) -> Iterator[str]:
+def _refunds_text(charge: ChargeExplained | CaptureExplained) -> Iterator[str]:
     if not charge.refunds:
         yield "Refunds: none"
         return
@@ -408,6 +578,8 @@ def _refunds_text(charge: ChargeExplained) -> Iterator[str]:
 def _waiver_text(waiver: WaiverExplained) -> Iterator[str]:
     yield f"Usage {waiver.usage.usage_key} of team {waiver.team_id}: waived, 0 credits"
     yield from _usage_text(waiver.usage, waiver.version)
+    if waiver.hold_id:
+        yield f"  hold: {waiver.hold_id}"
     yield ""
     yield f"Why: {waiver.words}"
 
@@ -422,14 +594,12 @@ def _usage_text(usage: UsageTold, version: int) -> Iterator[str]:
         yield f"  meters: {_listed(usage.meters)}"
     if usage.dimensions:
         yield f"  dimensions: {_listed(usage.dimensions)}"
-    for name, value in (
-        ("member", usage.member),
-        ("project", usage.project),
-        ("work", usage.work),
-        ("step", usage.step),
-    ):
-        if value:
-            yield f"  {name}: {value}"
+    yield from _named_text(usage)
+
+
+def _named_text(used: UsageTold | CaptureExplained) -> Iterator[str]:
+    named = (("member", used.member), ("project", used.project), ("work", used.work), ("step", used.step))
+    yield from (f"  {name}: {value}" for name, value in named if value)
 
 
 def _listed(values: dict[str, str]) -> str:

@@ -7,16 +7,16 @@ from datetime import datetime
 
 import msgspec
 
-from domain.account.events import AccountEvent, LotLine, LotTerms, RecordedEvent
+from domain.account.events import AccountEvent, LotTerms, RecordedEvent
 from domain.account.lots import find
 from domain.account.state import Hold
+from domain.amounts import format_credits
 from projections.balance import Balance, LotBalance, LotState, balance_as_booked
 from projections.movements import NEWEST_DEFAULT, Happened, Movements, movements_text
 from projections.moves import lot_moves, sums_after
 from projections.replay import Replay
 from projections.words import (
     actor_words,
-    amount_text,
     credits_words,
     event_words,
     lot_words,
@@ -66,6 +66,13 @@ class LotExplained(msgspec.Struct, frozen=True, kw_only=True):
     upcoming_micros: int
 
 
+class HeldIn(msgspec.Struct, frozen=True, kw_only=True):
+    """What a hold sets aside in one lot."""
+
+    lot_id: str
+    held_micros: int
+
+
 class HoldExplained(msgspec.Struct, frozen=True, kw_only=True):
     """One open hold: what it sets aside, in which lots, and for what."""
 
@@ -73,7 +80,7 @@ class HoldExplained(msgspec.Struct, frozen=True, kw_only=True):
     held_micros: int
     made_at: datetime
     expires_at: datetime
-    lines: list[LotLine]
+    lines: list[HeldIn]
     words: str
 
 
@@ -243,7 +250,7 @@ def _hold(hold: Hold) -> HoldExplained:
         held_micros=hold.held_micros,
         made_at=hold.made_at,
         expires_at=hold.expires_at,
-        lines=hold.lines,
+        lines=[HeldIn(lot_id=line.lot_id, held_micros=line.amount_micros) for line in hold.lines],
         words=f"{scope}, since {time_words(hold.made_at)}, until {time_words(hold.expires_at)}",
     )
 
@@ -265,13 +272,13 @@ def _text(told: BalanceExplained) -> Iterator[str]:
     if told.holds:
         yield "Set aside for running work:"
         yield from (
-            f"  {amount_text(hold.held_micros)} by {hold.hold_id}: {hold.words}" for hold in told.holds
+            f"  {format_credits(hold.held_micros)} by {hold.hold_id}: {hold.words}" for hold in told.holds
         )
     yield ""
     yield "How it came to that:"
     yield from movements_text(told.happened)
     sums = (("settled", told.settled_micros), ("held", told.held_micros), ("debt", told.debt_micros))
-    yield f"  which is: {', '.join(f'{name} {amount_text(micros)}' for name, micros in sums)}"
+    yield f"  which is: {', '.join(f'{name} {format_credits(micros)}' for name, micros in sums)}"
 
 
 def _parts(told: BalanceExplained) -> str:
@@ -282,24 +289,24 @@ def _parts(told: BalanceExplained) -> str:
         ("expired, not booked yet", told.lapsed_micros),
         ("not effective yet", told.upcoming_micros),
     )
-    less = "".join(f" − {amount_text(micros)} {words}" for words, micros in off if micros)
-    return f"{amount_text(told.settled_micros)} settled{less} = {amount_text(told.available_micros)}"
+    less = "".join(f" − {format_credits(micros)} {words}" for words, micros in off if micros)
+    return f"{format_credits(told.settled_micros)} settled{less} = {format_credits(told.available_micros)}"
 
 
 def _lot_text(lot: LotExplained) -> Iterator[str]:
-    yield f"  {amount_text(lot.remaining_micros)} in {lot.lot_id}{_state(lot)}: {lot.words}"
+    yield f"  {format_credits(lot.remaining_micros)} in {lot.lot_id}{_state(lot)}: {lot.words}"
     for came in (lot.origin_came, lot.came):
         if came is not None:
             yield f"    {came.words}, {_place(came)}"
     flows = ", ".join(f"{signed(flow.change_micros)} by {flow.events} × {flow.kind}" for flow in lot.flows)
-    yield f"    {flows}: {amount_text(lot.remaining_micros)} left"
+    yield f"    {flows}: {format_credits(lot.remaining_micros)} left"
 
 
 def _state(lot: LotExplained) -> str:
     rest = lot.remaining_micros - lot.held_micros
-    told = [f"{amount_text(lot.held_micros)} held"] if lot.held_micros else []
+    told = [f"{format_credits(lot.held_micros)} held"] if lot.held_micros else []
     if lot.state != "open" and rest:
-        told.append(f"{amount_text(rest)} {lot.state}")
+        told.append(f"{format_credits(rest)} {lot.state}")
     return f" ({', '.join(told)})" if told else ""
 
 

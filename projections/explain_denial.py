@@ -19,11 +19,11 @@ from domain.account.events import CHARGES, Charge, ChargeRefunded, HoldDenied, L
 from domain.account.index import AccountIndex
 from domain.account.limiting import counts, rooms
 from domain.account.state import Hold, TeamAccount
+from domain.amounts import format_credits
 from projections.movements import NEWEST_DEFAULT, NEWEST_MAX
 from projections.replay import Replay
 from projections.words import (
     actor_words,
-    amount_text,
     credits_words,
     limit_words,
     scope_words,
@@ -349,9 +349,9 @@ def _contradictions(
     rule: RuleTold, rules: list[RuleTold], used_micros: int, held_micros: int
 ) -> Iterator[str]:
     if used_micros != rule.used_micros:
-        yield f"the charges sum to {amount_text(used_micros)}, the denial says {amount_text(rule.used_micros)} used"
+        yield f"the charges sum to {format_credits(used_micros)}, the denial says {format_credits(rule.used_micros)} used"
     if held_micros != rule.held_micros:
-        yield f"the holds sum to {amount_text(held_micros)}, the denial says {amount_text(rule.held_micros)} held"
+        yield f"the holds sum to {format_credits(held_micros)}, the denial says {format_credits(rule.held_micros)} held"
     again = next((each for each in rules if (each.rule, each.limit_id) == (rule.rule, rule.limit_id)), None)
     if again is None or again != rule:
         yield "the rule, worked out again from the events before, says otherwise"
@@ -362,23 +362,23 @@ def _limit_ways(denial: HoldDenied, rule: RuleTold) -> Iterator[Way]:
     short = asked - rule.left_micros
     if rule.window_end is not None:
         fresh = rule.limit_micros - rule.held_micros
-        fits = "then it fits" if fresh >= asked else f"even then only {amount_text(fresh)} would fit"
+        fits = "then it fits" if fresh >= asked else f"even then only {format_credits(fresh)} would fit"
         yield Way(
             words=f"wait until the window ends, {time_words(rule.window_end)}: {fits}, if holds stay as they are",
             at=rule.window_end,
         )
     if rule.left_micros > 0:
-        yield Way(words=f"ask for at most {amount_text(rule.left_micros)}", amount_micros=rule.left_micros)
+        yield Way(words=f"ask for at most {format_credits(rule.left_micros)}", amount_micros=rule.left_micros)
     needed = rule.used_micros + rule.held_micros + asked
     yield Way(words=f"raise limit {limit} to at least {credits_words(needed)}", amount_micros=needed)
     if rule.held_micros >= short:
         yield Way(
-            words=f"release holds of at least {amount_text(short)} that this limit counts",
+            words=f"release holds of at least {format_credits(short)} that this limit counts",
             amount_micros=short,
         )
     if rule.used_micros >= short:
         yield Way(
-            words=f"a refund of at least {amount_text(short)} of the charges in this window",
+            words=f"a refund of at least {format_credits(short)} of the charges in this window",
             amount_micros=short,
         )
 
@@ -386,23 +386,25 @@ def _limit_ways(denial: HoldDenied, rule: RuleTold) -> Iterator[Way]:
 def _available_ways(denial: HoldDenied, account: TeamAccount) -> Iterator[Way]:
     at, asked = denial.recorded_at, denial.requested_micros
     short = asked - denial.limit_micros
-    debt = f" ({amount_text(account.debt_micros)} of it repays the debt first)" if account.debt_micros else ""
+    debt = (
+        f" ({format_credits(account.debt_micros)} of it repays the debt first)" if account.debt_micros else ""
+    )
     yield Way(
         words=f"a top-up or grant of at least {credits_words(short + account.debt_micros)}{debt}",
         amount_micros=short + account.debt_micros,
     )
     if denial.limit_micros > 0:
         yield Way(
-            words=f"ask for at most {amount_text(denial.limit_micros)}", amount_micros=denial.limit_micros
+            words=f"ask for at most {format_credits(denial.limit_micros)}", amount_micros=denial.limit_micros
         )
     if denial.held_micros >= short:
         yield Way(
-            words=f"holds of at least {amount_text(short)} end without being captured", amount_micros=short
+            words=f"holds of at least {format_credits(short)} end without being captured", amount_micros=short
         )
     for lot in account.lots:
         if at < lot.terms.effective_at and lots.pays_for(lot.terms, denial.action, denial.project):
             yield Way(
-                words=f"{lot.terms.lot_id} with {amount_text(lot.free_micros)} becomes effective",
+                words=f"{lot.terms.lot_id} with {format_credits(lot.free_micros)} becomes effective",
                 amount_micros=lot.free_micros,
                 at=lot.terms.effective_at,
             )
@@ -431,7 +433,7 @@ def _text(told: DenialExplained) -> Iterator[str]:
     if told.holds:
         yield "Held:"
         for hold in told.holds:
-            yield f"  {amount_text(hold.held_micros)} by {hold.hold_id} until {time_words(hold.expires_at)}: {hold.words}"
+            yield f"  {format_credits(hold.held_micros)} by {hold.hold_id} until {time_words(hold.expires_at)}: {hold.words}"
     yield ""
     yield "What would make it pass:"
     for way in told.ways:
@@ -445,36 +447,34 @@ def _text(told: DenialExplained) -> Iterator[str]:
 
 
 def _numbers(told: DenialExplained) -> str:
-    rule, asked = told.rule, amount_text(told.requested_micros)
+    rule, asked = told.rule, format_credits(told.requested_micros)
     short = f"{credits_words(told.short_micros)} short"
     if rule.rule == "available":
-        held = f" ({amount_text(rule.held_micros)} more are held)" if rule.held_micros else ""
-        return f"{amount_text(rule.left_micros)} available{held}, {asked} requested: {short}"
+        held = f" ({format_credits(rule.held_micros)} more are held)" if rule.held_micros else ""
+        return f"{format_credits(rule.left_micros)} available{held}, {asked} requested: {short}"
     return (
-        f"{amount_text(rule.used_micros)} used + {amount_text(rule.held_micros)} held + {asked} requested"
-        f" > {amount_text(rule.limit_micros)}: {short}"
+        f"{format_credits(rule.used_micros)} used + {format_credits(rule.held_micros)} held + {asked} requested"
+        f" > {format_credits(rule.limit_micros)}: {short}"
     )
 
 
 def _used_text(told: DenialExplained) -> Iterator[str]:
     for month in told.earlier:
-        yield f"  {month.month}  {month.charges} charges: {amount_text(month.kept_micros)}"
+        yield f"  {month.month}  {month.charges} charges: {format_credits(month.kept_micros)}"
     for charge in told.charges:
-        refunded = (
-            f" ({amount_text(charge.amount_micros)} less {amount_text(charge.refunded_micros)} refunded)"
-        )
+        refunded = f" ({format_credits(charge.amount_micros)} less {format_credits(charge.refunded_micros)} refunded)"
         yield (
-            f"  {time_words(charge.occurred_at)}  charge {charge.charge_id}: {amount_text(charge.kept_micros)}"
+            f"  {time_words(charge.occurred_at)}  charge {charge.charge_id}: {format_credits(charge.kept_micros)}"
             f"{refunded if charge.refunded_micros else ''} for {charge.words}, version {charge.version}"
         )
-    yield f"  sum: {amount_text(told.rule.used_micros)}"
+    yield f"  sum: {format_credits(told.rule.used_micros)}"
 
 
 def _rule_text(rule: RuleTold) -> str:
     room = "has room" if rule.has_room else "has no room"
     if rule.rule == "available":
-        return f"{amount_text(rule.left_micros)} available: {room}"
+        return f"{format_credits(rule.left_micros)} available: {room}"
     return (
-        f"{rule.words}: {amount_text(rule.used_micros)} used, {amount_text(rule.held_micros)} held,"
-        f" {amount_text(rule.left_micros)} left: {room}"
+        f"{rule.words}: {format_credits(rule.used_micros)} used, {format_credits(rule.held_micros)} held,"
+        f" {format_credits(rule.left_micros)} left: {room}"
     )

@@ -42,9 +42,7 @@ def holds_of(account: TeamAccount) -> list[HoldBalance]:
     return [_open(hold, None) for hold in account.holds]
 
 
-def hold_of(
-    account: TeamAccount, index: AccountIndex, hold_id: str, made: CreditsHeld
-) -> HoldBalance | None:
+def hold_of(account: TeamAccount, index: AccountIndex, hold_id: str, made: CreditsHeld) -> HoldBalance | None:
     """The hold as it is on this account, open or ended; None before it was made. ``made`` is the event that made it."""
     hold = open_hold(account, hold_id)
     if hold is not None:

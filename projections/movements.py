@@ -13,10 +13,11 @@ from datetime import datetime
 import msgspec
 
 from domain.account.events import AccountEvent, UsageWaived
+from domain.amounts import format_credits
 from projections.moves import NOTHING, Sums
 from projections.replay import effective_at
 from projections.statement import told_of
-from projections.words import actor_words, amount_text, event_words, signed, time_words
+from projections.words import actor_words, event_words, signed, time_words
 
 NEWEST_DEFAULT = 20
 NEWEST_MAX = 500
@@ -154,7 +155,7 @@ def changes_text(settled_micros: int, held_micros: int, debt_micros: int) -> str
     """What changed: settled always where nothing else did, held and debt where they did."""
     parts = [("settled", settled_micros), ("held", held_micros), ("debt", debt_micros)]
     told = [f"{name} {signed(micros)}" for name, micros in parts if micros]
-    return ", ".join(told) or f"settled {amount_text(0)}"
+    return ", ".join(told) or f"settled {format_credits(0)}"
 
 
 def _more(before: tuple[int, Sums] | None, change: Sums) -> tuple[int, Sums]:

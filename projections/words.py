@@ -13,17 +13,12 @@ from domain.times import instant_text
 
 def credits_words(micros: int) -> str:
     """An amount in words: "1 credit", "2.5 credits"."""
-    return f"{amount_text(micros)} credit{'' if micros == MICROS_PER_CREDIT else 's'}"
-
-
-def amount_text(micros: int) -> str:
-    """An amount that may be negative, as a decimal number of credits."""
-    return f"-{format_credits(-micros)}" if micros < 0 else format_credits(micros)
+    return f"{format_credits(micros)} credit{'' if micros == MICROS_PER_CREDIT else 's'}"
 
 
 def signed(micros: int) -> str:
     """A change with its sign: "+2.5", "-1", "0"."""
-    return f"+{format_credits(micros)}" if micros > 0 else amount_text(micros)
+    return f"+{format_credits(micros)}" if micros > 0 else format_credits(micros)
 
 
 def time_words(at: datetime) -> str:
@@ -102,7 +97,7 @@ def _allowed(event: e.AllowanceGranted) -> str:
 
 
 def _rolled(event: e.CreditsRolledOver) -> str:
-    moved = ", ".join(f"{amount_text(r.amount_micros)} {r.lot_id} → {r.to_lot_id}" for r in event.lines)
+    moved = ", ".join(f"{format_credits(r.amount_micros)} {r.lot_id} → {r.to_lot_id}" for r in event.lines)
     return f"{credits_words(event.amount_micros)} rolled over: {moved}"
 
 
@@ -136,7 +131,7 @@ def _repaid(event: e.DebtRepaid) -> str:
 
 
 def _lots(lines: list[e.LotLine]) -> str:
-    return ", ".join(f"{line.lot_id} ({amount_text(line.amount_micros)})" for line in lines) or "no lot"
+    return ", ".join(f"{line.lot_id} ({format_credits(line.amount_micros)})" for line in lines) or "no lot"
 
 
 def _held(event: e.CreditsHeld) -> str:
@@ -152,10 +147,9 @@ def _released(event: e.HoldReleased) -> str:
 
 def _denied(event: e.HoldDenied) -> str:
     rule = f"limit {event.limit_id}" if event.limit_id else "available credits"
-    return (
-        f"hold of {credits_words(event.requested_micros)} for {event.action} denied by {rule}: "
-        f"used {amount_text(event.used_micros)}, held {amount_text(event.held_micros)}, limit {amount_text(event.limit_micros)}"
-    )
+    sums = (("used", event.used_micros), ("held", event.held_micros), ("limit", event.limit_micros))
+    told = ", ".join(f"{name} {format_credits(micros)}" for name, micros in sums)
+    return f"hold of {credits_words(event.requested_micros)} for {event.action} denied by {rule}: {told}"
 
 
 def _waived(event: e.UsageWaived) -> str:
@@ -169,11 +163,11 @@ def _planned(event: e.PlanAssigned) -> str:
 
 
 def _limited(event: e.LimitSet) -> str:
-    return f"{limit_words(event.limit)}, {amount_text(event.used_micros)} used in its window so far"
+    return f"{limit_words(event.limit)}, {format_credits(event.used_micros)} used in its window so far"
 
 
 def _threshold(event: e.LimitThresholdReached) -> str:
-    used = f"{amount_text(event.used_micros)} of {amount_text(event.cap_micros)}"
+    used = f"{format_credits(event.used_micros)} of {format_credits(event.cap_micros)}"
     return f"limit {event.limit_id} reached {event.threshold_percent} %: {used} used"
 
 
@@ -181,7 +175,7 @@ def _auto(event: e.AutoTopUpConfigured) -> str:
     if not event.enabled:
         return "automatic top-up is off"
     return (
-        f"automatic top-up of {credits_words(event.amount_micros)} below {amount_text(event.threshold_micros)} available, "
+        f"automatic top-up of {credits_words(event.amount_micros)} below {format_credits(event.threshold_micros)} available, "
         f"at most {event.money_cap_minor} minor units per {event.window}"
     )
 
