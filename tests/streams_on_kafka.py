@@ -17,12 +17,15 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
 from consumers.batches import PartitionKey
+from consumers.payment_encoding import encode_payment, encode_payment_structured
+from consumers.payment_wire import PaymentKind
 from domain.account.decision import account_id
 from domain.account.state import TeamAccount
 from domain.actors import Actor
 from domain.amounts import format_credits, parse_credits
 from domain.catalogue import publish_rate_card, register_source
-from domain.ledger import Caller, CloseAccount, Command, GrantCredits, Ledger, OpenAccount
+from domain.commands import CloseAccount, Command, GrantCredits, OpenAccount
+from domain.ledger import Answer, Caller, Ledger
 from infra.consume import WorkerOptions, run_worker
 from infra.kafka.broker import describe_partitions
 from infra.kafka.sink import _Serializer, _Value
@@ -35,6 +38,7 @@ from infra.postgres.stream_state import Fate, Outcomes, StreamState
 from infra.settings import Settings
 from infra.topics import dead_letter_topic
 from tests.builders import unit_card
+from tests.consumers.payment_stories import a_payment
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SOURCE = "urn:test:usage"
@@ -116,9 +120,13 @@ class Stream:
     def shut(self, team: str) -> None:
         self.command(CloseAccount(team_id=team))
 
-    def command(self, command: Command) -> None:
+    def command(self, command: Command) -> Answer:
         self._commands += 1
-        self.ledger.execute(command, CALLER, f"key-{self._commands}")
+        return self.ledger.execute(command, CALLER, f"key-{self._commands}")
+
+    def beside(self, topic: str) -> Stream:
+        """Another topic of the same ledger."""
+        return Stream(self.database_url, self.bootstrap, topic)
 
     # --- usage ---
 
@@ -159,6 +167,22 @@ class Stream:
         """A usage record is in the topic; returns its offset."""
         headers = usage_headers(record_id, team, occurred or datetime.now(UTC), source=source)
         return self.send(usage_value(units, **changes), headers, key=team.encode(), partition=partition)
+
+    def pay(
+        self,
+        kind: PaymentKind,
+        record_id: str,
+        reference: str = "pay-1",
+        amount: int = 100,
+        *,
+        partition: int = 0,
+        **changes: Any,
+    ) -> int:
+        """A fact of a payment provider is in the topic; returns its offset."""
+        payment = a_payment(kind, record_id, reference, amount, at=datetime.now(UTC), **changes)
+        encode = encode_payment if len(record_id) % 2 else encode_payment_structured
+        sent = encode(payment)
+        return self.send(sent.value, sent.headers, key=sent.key, partition=partition)
 
     def use_many(
         self,

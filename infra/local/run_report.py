@@ -13,6 +13,7 @@ from psycopg import Cursor
 from psycopg.rows import TupleRow, tuple_row
 
 from consumers.batches import PartitionKey
+from domain.account.events import CreditsCharged
 from domain.amounts import format_credits
 from infra.local.producing import Tally
 from infra.postgres.shards import ShardMap
@@ -135,12 +136,12 @@ def _charges(shards: ShardMap, spans: Spans) -> tuple[int, int]:
         with _cursor(shards, shard) as cursor:
             cursor.execute(
                 "WITH charge AS (SELECT originator_id, convert_from(state, 'UTF8')::jsonb AS event"
-                " FROM ledger_events WHERE shard = %s AND topic = 'CreditsCharged.1')"
+                " FROM ledger_events WHERE shard = %s AND topic = ANY(%s))"
                 " SELECT coalesce(sum((event->>'amount_micros')::bigint), 0)::bigint, count(DISTINCT originator_id)"
                 " FROM charge JOIN unnest(%s::text[], %s::int[], %s::bigint[], %s::bigint[]) AS span(topic, part, first, past)"
                 " ON event->'origin'->>0 = span.topic AND (event->'origin'->>1)::int = span.part"
                 " AND (event->'origin'->>2)::bigint >= span.first AND (event->'origin'->>2)::bigint < span.past",
-                (shard, topics, parts, firsts, ends),
+                (shard, [CreditsCharged.TOPIC, *CreditsCharged.OLD_TOPICS], topics, parts, firsts, ends),
             )
             row = cursor.fetchone()
             assert row is not None

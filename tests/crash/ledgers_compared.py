@@ -55,7 +55,7 @@ def outcomes(database_url: str) -> Tally:
         database_url,
         "SELECT CASE topic WHEN 'UsageWaived.1' THEN 'waived' ELSE 'charged' END,"
         " coalesce(convert_from(state, 'UTF8')::jsonb->>'waiver', ''), count(*) FROM ledger_events"
-        " WHERE topic IN ('CreditsCharged.1', 'UsageWaived.1') GROUP BY 1, 2"
+        " WHERE topic IN ('CreditsCharged.2', 'UsageWaived.1') GROUP BY 1, 2"
         " UNION ALL SELECT outcome, reason, count(*) FROM usage_outcome GROUP BY 1, 2 ORDER BY 1, 2",
     )
     for outcome, reason, count in rows:
@@ -69,7 +69,7 @@ def offsets_with_an_outcome(database_url: str) -> list[tuple[int, int]]:
         database_url,
         "SELECT (event->'origin'->>1)::int, (event->'origin'->>2)::bigint FROM"
         " (SELECT convert_from(state, 'UTF8')::jsonb AS event FROM ledger_events"
-        " WHERE topic IN ('CreditsCharged.1', 'UsageWaived.1')) AS used"
+        " WHERE topic IN ('CreditsCharged.2', 'UsageWaived.1')) AS used"
         " UNION ALL SELECT part, kafka_offset FROM usage_outcome ORDER BY 1, 2",
     )
     return [(part, offset) for part, offset in rows]

@@ -8,7 +8,7 @@ from itertools import permutations
 from time import sleep
 
 from domain.account.decision import account_id
-from domain.ledger import OpenAccount
+from domain.commands import OpenAccount
 from domain.times import instant_text
 from tests.streams_on_kafka import HISTORIC, Stream, usage_headers, usage_value
 

@@ -10,8 +10,9 @@ import psycopg
 import pytest
 
 from consumers.batches import ContextRow, DeadLetter, Fenced, Hole, MovedHeads, OutcomeRow, UsageBatch
+from domain.commands import GrantCredits
 from domain.errors import Busy
-from domain.ledger import GrantCredits, OutcomeUnknown
+from domain.ledger import OutcomeUnknown
 from infra.local.postgres import LocalPostgres
 from infra.postgres.batch_writer import COMMIT_OUTCOME_RESOLVED, PostgresBatchStore
 from infra.postgres.connections import Timeouts
@@ -111,7 +112,7 @@ def test_a_commit_whose_answer_was_lost_is_read_back_and_done_once_i4(
         assert _resolved("committed") == before + 20
         store.close()
         away.close()
-    assert rows(database_url, "SELECT count(*) FROM ledger_events WHERE topic = 'CreditsCharged.1'") == [
+    assert rows(database_url, "SELECT count(*) FROM ledger_events WHERE topic = 'CreditsCharged.2'") == [
         (20,)
     ]
     assert rows(database_url, "SELECT settled_micros FROM account_balance") == [(980_000_000,)]
@@ -133,7 +134,7 @@ def test_a_commit_that_never_arrived_is_known_not_to_have_happened_i5(
             charge(store, [usage("acme", f"u{n}")], advances=[advance(n, n + 1)])
         store.close()
         away.close()
-    assert rows(database_url, "SELECT count(*) FROM ledger_events WHERE topic = 'CreditsCharged.1'") == [(5,)]
+    assert rows(database_url, "SELECT count(*) FROM ledger_events WHERE topic = 'CreditsCharged.2'") == [(5,)]
     assert rows(database_url, "SELECT next_offset FROM consumed") == [(5,)]
 
 
@@ -173,7 +174,7 @@ def test_a_batch_without_offsets_never_guesses_about_its_commit(database_url: st
 
         store.close()
         away.close()
-    assert rows(database_url, "SELECT count(*) FROM ledger_events WHERE topic = 'CreditsCharged.1'") == [(2,)]
+    assert rows(database_url, "SELECT count(*) FROM ledger_events WHERE topic = 'CreditsCharged.2'") == [(2,)]
 
 
 def test_a_connection_lost_in_the_middle_leaves_nothing_i15(database_url: str, shards: ShardMap) -> None:

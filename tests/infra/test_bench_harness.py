@@ -33,7 +33,7 @@ def test_the_batch_path_and_the_library_charge_the_same_records_the_same(
     charged = rows(
         database_url,
         "SELECT count(*), sum((convert_from(state, 'UTF8')::jsonb ->> 'amount_micros')::bigint)::bigint"
-        " FROM ledger_events WHERE topic = 'CreditsCharged.1'",
+        " FROM ledger_events WHERE topic = 'CreditsCharged.2'",
     )
     assert charged == [(RECORDS, ours.charged_micros)]
 
@@ -51,7 +51,7 @@ def test_raw_copy_repeats_the_very_rows_of_the_batches(
         copied = raw_copy.run(measured.batches)
 
         raw_copy.close()
-        everything = "SELECT * FROM ledger_events WHERE topic = 'CreditsCharged.1' ORDER BY shard, position"
+        everything = "SELECT * FROM ledger_events WHERE topic = 'CreditsCharged.2' ORDER BY shard, position"
         assert rows(for_copy, everything) == rows(database_url, everything)
     assert len(measured.batches) == 3
     assert copied.records == RECORDS

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from domain.commands import RefundCharge
 from domain.errors import UnknownCharge
-from domain.ledger import RefundCharge
 from infra.postgres.batch_writer import PostgresBatchStore
 from infra.postgres.shards import ShardMap
 from tests.infra.stored import charge, execute, opened, rows, usage

@@ -24,8 +24,8 @@ from domain.account.events import AccountOpened, CreditsCharged, CreditsGranted
 from domain.account.funding import grant_credits
 from domain.account.opening import open_account
 from domain.catalogue import CATALOGUE_ID, publish_rate_card
+from domain.commands import GrantCredits
 from domain.errors import UnknownEventShape
-from domain.ledger import GrantCredits
 from infra.postgres.application import CatalogueApplication, LedgerApplication
 from infra.postgres.batch_writer import PostgresBatchStore
 from infra.postgres.mapper import AccountEventOnFile
@@ -91,7 +91,7 @@ def test_the_stock_notification_log_gives_positions_without_a_gap_i3(shards: Sha
     assert notifications[0].topic == "AccountOpened.1"
     assert [each.id for each in log.select(start=2, limit=2, inclusive_of_start=False)] == [3, 4]
     assert [each.id for each in log.select(start=None, limit=10, stop=2)] == [1, 2]
-    assert [each.id for each in log.select(start=1, limit=10, topics=["CreditsCharged.1"])] == [3, 4, 5]
+    assert [each.id for each in log.select(start=1, limit=10, topics=["CreditsCharged.2"])] == [3, 4, 5]
     assert log["1,3"].items == notifications[:3]
 
 

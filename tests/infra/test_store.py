@@ -13,9 +13,11 @@ import pytest
 
 from domain.account.decision import account_id
 from domain.account.events import CostBasis
+from domain.account.state import STATE_SCHEMA
 from domain.chain import GENESIS
+from domain.commands import GrantCredits, OpenAccount, RefundCharge, TopUpCredits
 from domain.errors import AccountAlreadyOpen, Busy, IdempotencyKeyReused, PaymentReferenceUsed, Refused
-from domain.ledger import Answer, GrantCredits, OpenAccount, RefundCharge, TopUpCredits
+from domain.ledger import Answer
 from infra.postgres.application import LedgerApplication
 from infra.postgres.batch_writer import PostgresBatchStore
 from infra.postgres.connections import Timeouts
@@ -169,7 +171,7 @@ def test_a_head_of_another_schema_is_discarded_and_folded_again(database_url: st
     execute(shards, GrantCredits(team_id="acme", amount_micros=1))
 
     assert rows(database_url, "SELECT settled_micros, version FROM account_balance") == [(1_000_000_001, 3)]
-    assert rows(database_url, "SELECT state_schema FROM account_head") == [(2,)]
+    assert rows(database_url, "SELECT state_schema FROM account_head") == [(STATE_SCHEMA,)]
 
 
 def test_a_refund_finds_its_charge_in_the_index_whoever_wrote_it_i13(
@@ -252,7 +254,7 @@ def _digest(database_url: str) -> list[object]:
             "idempotency",
             "shard_log",
             "account_index",
-            "payment_reference",
+            "denial_repeat",
         )
     ]
 

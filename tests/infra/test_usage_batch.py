@@ -11,7 +11,7 @@ from consumers.batches import MovedHeads, PartitionKey
 from domain.account.decision import account_id
 from domain.account.events import AccountEvent, RecordedEvent
 from domain.account.state import TeamAccount
-from domain.ledger import CloseAccount, GrantCredits, OpenAccount
+from domain.commands import CloseAccount, GrantCredits, OpenAccount
 from infra.postgres.application import LedgerApplication
 from infra.postgres.batch_writer import PostgresBatchStore, PostgresBatchTransaction
 from infra.postgres.shards import ShardMap

@@ -87,7 +87,7 @@ def test_an_empty_ledger_is_sound(database_url: str) -> None:
 
 
 def test_an_edited_amount_in_the_log_is_named(shards: ShardMap, teams: dict[str, ATeam]) -> None:
-    version = version_of(shards, "CreditsCharged.1")
+    version = version_of(shards, "CreditsCharged.2")
     changed = tamper(
         shards,
         0,
@@ -209,7 +209,7 @@ def test_a_head_of_another_schema_says_nothing_about_its_state(
 def test_j11_an_edited_statement_row_is_named_with_its_column(
     shards: ShardMap, teams: dict[str, ATeam], column: str
 ) -> None:
-    version = version_of(shards, "CreditsCharged.1")
+    version = version_of(shards, "CreditsCharged.2")
     tamper(
         shards, 0,
         f"UPDATE statement_entry SET {column} = {column} + 5 WHERE team_id = 'beta' AND version = %s", version,
@@ -223,7 +223,7 @@ def test_j11_an_edited_statement_row_is_named_with_its_column(
 
 
 def test_a_statement_row_too_few_or_too_many_is_named(shards: ShardMap, teams: dict[str, ATeam]) -> None:
-    version = version_of(shards, "CreditsCharged.1")
+    version = version_of(shards, "CreditsCharged.2")
     tamper(shards, 0, "DELETE FROM statement_entry WHERE team_id = 'beta' AND version = %s", version)
     tamper(
         shards, 0,
@@ -261,7 +261,7 @@ def test_a_missing_index_entry_is_named(shards: ShardMap, teams: dict[str, ATeam
 
 
 def test_a_claim_that_is_not_the_events_is_named(shards: ShardMap, teams: dict[str, ATeam]) -> None:
-    version = version_of(shards, "CreditsCharged.1")
+    version = version_of(shards, "CreditsCharged.2")
     tamper(
         shards, 0,
         f"UPDATE ledger_events SET usage_key = gen_random_uuid() WHERE {of_team()} AND originator_version = %s", version,

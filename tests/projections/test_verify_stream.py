@@ -11,7 +11,7 @@ import pytest
 from consumers.batches import Hole, PartitionKey
 from consumers.stream_record import StreamRecord
 from consumers.usage import PartitionRead, decide_batch, settle_reads
-from domain.ledger import OpenAccount
+from domain.commands import OpenAccount
 from infra.consume import outcomes_of
 from infra.postgres.batch_writer import PostgresBatchStore
 from infra.postgres.dead_letters import DeadLetters, LetterFilter
