@@ -131,7 +131,7 @@ class Wiring:
         """Decides commands."""
         from domain.ledger import Ledger
 
-        return Ledger(self.ledger_store)
+        return Ledger(self.ledger_store, self.catalogue.current, self.quote_keys)
 
     @cached_property
     def ledger_store(self) -> PostgresLedgerStore:
@@ -244,4 +244,5 @@ class Wiring:
             keys=reads,
             readiness=reads,
             pepper=self.pepper,
+            quote_keys=self.quote_keys,
         )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from domain.account.charging import charge_usage
 from domain.account.decision import Decision, copy_of
 from domain.account.events import AccountEvent
-from domain.account.funding import grant_credits
+from domain.account.funding import AskedLot, grant_credits
 from domain.account.refunding import refund_charge
 from domain.account.state import TeamAccount
 from domain.errors import LedgerError
@@ -75,7 +75,8 @@ def _take(told: AnAccount, decision: Decision, step: Step, place: int) -> None:
     elif kind == "refund":
         refund_charge(decision, usage_key("acme", SOURCE, str(number)), amount * CREDIT, f"refund {place}")
     else:
-        grant_credits(decision, amount * CREDIT, expires_at=decision.at + timedelta(hours=number))
+        asked = AskedLot(expires_at=decision.at + timedelta(hours=number))
+        grant_credits(decision, amount * CREDIT, asked=asked)
 
 
 def _text(hours: int) -> str:
