@@ -12,11 +12,14 @@ from api.ports import AccountOnFile, StoredEvent
 from domain.account.estimating import Estimate
 from domain.account.events import (
     CreditsCharged,
+    HoldCaptured,
     LotLine,
     UsageWaived,
 )
+from domain.account.state import TeamAccount, in_force
 from domain.amounts import format_credits
 from domain.ledger import Answer
+from domain.ledger import DenialAnswer as Denial
 from domain.pricing import RateCard
 from domain.times import instant_text
 from projections.balance import Balance, LotBalance
@@ -56,21 +59,19 @@ class AccountAnswer(Place):
     zone: str
     anchor_day: int
     card_id: str
+    plan_id: str | None
     opened_at: Instant
 
     @classmethod
-    def of(cls, found: AccountOnFile) -> AccountAnswer:
-        """The answer for an account."""
-        account = found.account
+    def at(cls, place: dict[str, Any], account: TeamAccount, at: datetime) -> AccountAnswer:
+        """The answer for an account at an instant."""
         return cls(
-            version=account.version,
-            position=found.position,
-            as_of=found.now,
-            team_id=account.team_id,
+            **place,
             status=account.status,
-            zone=account.zone,
+            zone=in_force(account.zones, at),
             anchor_day=account.anchor_day,
-            card_id=account.card_id,
+            card_id=in_force(account.cards, at),
+            plan_id=account.plan.plan_id if account.plan else None,
             opened_at=account.opened_at,
         )
 
@@ -199,8 +200,10 @@ class StatementLine(Told):
     amount: Micros
     settled_after: Micros
     debt_after: Micros
+    held_after: Micros
     charge_id: str | None
     lot_id: str | None
+    hold_id: str | None
     action: str | None
     member: str | None
     project: str | None
@@ -221,8 +224,10 @@ class StatementLine(Told):
             amount=row.amount_micros,
             settled_after=row.settled_after_micros,
             debt_after=row.debt_after_micros,
+            held_after=row.held_after_micros,
             charge_id=row.charge_id,
             lot_id=row.lot_id,
+            hold_id=row.hold_id,
             action=row.action,
             member=row.member,
             project=row.project,
@@ -302,7 +307,7 @@ class OriginAnswer(Told):
 
 
 class ChargeAnswer(Place):
-    """What became of a usage record: charged, with its lines and price; or waived, with the reason.
+    """What became of a usage record: charged, with its lines and price; or waived, with the reason. A capture by request, too.
 
     ``version`` is the account's version now; ``charged_version`` the one at which the record was decided.
     """
@@ -311,8 +316,8 @@ class ChargeAnswer(Place):
     charge_id: str
     outcome: str
     charged_version: int
-    source: str
-    id: str
+    source: Annotated[str | None, Field(description="The record's source; null for a capture by request.")]
+    id: Annotated[str | None, Field(description="The record's id; null for a capture by request.")]
     action: str
     meters: dict[str, str]
     dimensions: dict[str, str]
@@ -326,6 +331,14 @@ class ChargeAnswer(Place):
     refunded: Micros
     lines: list[LineAnswer]
     debt: Annotated[Micros, Field(description="What no lot covered when the record was charged.")]
+    hold_id: Annotated[str | None, Field(description="The hold that the record named, or that was captured.")]
+    from_hold: Annotated[
+        list[LineAnswer], Field(description="The part of the lines that the hold had set aside.")
+    ]
+    limits_passed: Annotated[
+        list[str], Field(description="Hard limits whose window is beyond its cap with it.")
+    ]
+    quote_id: Annotated[str | None, Field(description="The quote whose price it has.")]
     card: CardAnswer | None
     computation: Annotated[
         dict[str, Any] | None, Field(description="All it takes to compute the amount by hand.")
@@ -337,38 +350,44 @@ class ChargeAnswer(Place):
     def of(cls, found: AccountOnFile, stored: StoredEvent, refunded_micros: int) -> ChargeAnswer:
         """The answer for a charge, or for usage that was waived."""
         event = stored.event
-        assert isinstance(event, CreditsCharged | UsageWaived), f"{stored.topic} holds no usage"
-        charged = event if isinstance(event, CreditsCharged) else None
-        origin = event.origin
+        assert isinstance(event, CreditsCharged | UsageWaived | HoldCaptured), f"{stored.topic} is no charge"
+        charge = None if isinstance(event, UsageWaived) else event
+        priced = event if isinstance(event, CreditsCharged) else None
+        usage = None if isinstance(event, HoldCaptured) else event
+        origin = usage.origin if usage else None
         return cls(
             version=found.account.version,
             position=found.position,
             as_of=found.now,
             team_id=found.account.team_id,
             charge_id=event.charge_id,
-            outcome="charged" if charged else "waived",
+            outcome="charged" if charge else "waived",
             charged_version=stored.version,
-            source=event.source,
-            id=event.id,
+            source=usage.source if usage else None,
+            id=usage.id if usage else None,
             action=event.action,
-            meters=event.meters,
-            dimensions=event.dimensions,
+            meters=usage.meters if usage else {},
+            dimensions=usage.dimensions if usage else {},
             member=event.member,
             project=event.project,
             work=event.work,
             step=event.step,
             occurred_at=event.occurred_at,
             recorded_at=event.recorded_at,
-            amount=charged.amount_micros if charged else 0,
+            amount=charge.amount_micros if charge else 0,
             refunded=refunded_micros,
-            lines=_lines(charged.lines) if charged else [],
-            debt=charged.debt_micros if charged else 0,
+            lines=_lines(charge.lines) if charge else [],
+            debt=charge.debt_micros if charge else 0,
+            hold_id=event.hold_id,
+            from_hold=_lines(charge.hold_lines) if charge else [],
+            limits_passed=charge.limits_passed if charge else [],
+            quote_id=priced.quote_id if priced else None,
             card=CardAnswer(
-                card_id=charged.card.card_id, version=charged.card.version, digest=charged.card.digest
+                card_id=priced.card.card_id, version=priced.card.version, digest=priced.card.digest
             )
-            if charged
+            if priced
             else None,
-            computation=msgspec.json.decode(charged.computation, type=dict[str, Any]) if charged else None,
+            computation=msgspec.json.decode(priced.computation, type=dict[str, Any]) if priced else None,
             waiver=event.waiver if isinstance(event, UsageWaived) else None,
             origin=OriginAnswer(topic=origin.topic, partition=origin.partition, offset=origin.offset)
             if origin
@@ -462,6 +481,37 @@ class RateCardsAnswer(Told):
     data: list[RateCardAnswer]
 
 
+class DenialAnswer(Told):
+    """Why a hold was denied: the rule that left least room, with its numbers."""
+
+    version: Annotated[
+        int, Field(description="Where the denial, or an equal one of the last minute, is on file.")
+    ]
+    rule: Annotated[str, Field(description="available: the credits themselves; limit: a hard limit")]
+    limit_id: str | None
+    window_start: Instant | None
+    window_end: Instant | None
+    used: Micros
+    held: Micros
+    limit: Micros
+    requested: Micros
+
+    @classmethod
+    def of(cls, denial: Denial) -> DenialAnswer:
+        """The answer for a denial."""
+        return cls(
+            version=denial.version,
+            rule=denial.rule,
+            limit_id=denial.limit_id,
+            window_start=denial.window_start,
+            window_end=denial.window_end,
+            used=denial.used_micros,
+            held=denial.held_micros,
+            limit=denial.limit_micros,
+            requested=denial.requested_micros,
+        )
+
+
 class CommandAnswer(Told):
     """What a command did: the version it made, the sums after it, and the ids it gave; the same each time it is repeated."""
 
@@ -474,6 +524,24 @@ class CommandAnswer(Told):
     lot_id: str | None
     charge_id: str | None
     refund_id: str | None
+    outcome: Annotated[
+        str | None,
+        Field(
+            description="Of a hold: held or denied. Of an adjustment: applied, or proposed and waiting for approval."
+        ),
+    ]
+    hold_id: str | None
+    hold_expires_at: Instant | None
+    denial: DenialAnswer | None
+    limit_id: str | None
+    dispute_id: str | None
+    adjustment_id: str | None
+    payment_reference: str | None
+    plan_id: str | None
+    team_version: Annotated[
+        int | None, Field(description="The version of the team's people and paperwork, where they changed.")
+    ]
+    effective_at: Annotated[Instant | None, Field(description="From when a plan or a zone counts.")]
 
     @classmethod
     def of(cls, answer: Answer) -> CommandAnswer:
@@ -488,6 +556,17 @@ class CommandAnswer(Told):
             lot_id=answer.lot_id,
             charge_id=answer.charge_id,
             refund_id=answer.refund_id,
+            outcome=answer.outcome,
+            hold_id=answer.hold_id,
+            hold_expires_at=answer.hold_expires_at,
+            denial=DenialAnswer.of(answer.denial) if answer.denial else None,
+            limit_id=answer.limit_id,
+            dispute_id=answer.dispute_id,
+            adjustment_id=answer.adjustment_id,
+            payment_reference=answer.payment_reference,
+            plan_id=answer.plan_id,
+            team_version=answer.team_version,
+            effective_at=answer.effective_at,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +13,8 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from api import problems
-from api.commands import command_routes
+from api.auditing import audit_routes
+from api.commands.routes import command_routes
 from api.cursors import Cursors
 from api.edge import BODY_SECONDS_MAX, Edge
 from api.keys import KeyRing, KeyStore
@@ -21,7 +22,7 @@ from api.openapi import document_of
 from api.operations import operation_routes
 from api.ports import AccountReads, CatalogueReads, Readiness, StatementReads
 from api.queries import MIN_VERSION_WAIT_SECONDS, Queries
-from api.reads import rate_card_routes, read_routes
+from api.reads import plan_routes, rate_card_routes, read_routes
 from domain.ledger import Ledger
 
 Closing = Callable[[], Awaitable[None]]
@@ -29,7 +30,10 @@ Closing = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Behind:
-    """What stands behind the API. ``pepper`` keys the digests of API keys and the signatures of cursors."""
+    """What stands behind the API.
+
+    ``pepper`` keys the digests of API keys and the signatures of cursors; ``quote_keys`` sign quotes, the newest first.
+    """
 
     ledger: Ledger
     accounts: AccountReads
@@ -38,10 +42,12 @@ class Behind:
     keys: KeyStore
     readiness: Readiness
     pepper: bytes
+    quote_keys: Sequence[bytes]
 
     def queries(self, wait_seconds: float = MIN_VERSION_WAIT_SECONDS) -> Queries:
         """The questions that may be asked of it."""
-        return Queries(self.accounts, self.statements, self.catalogue, Cursors(self.pepper), wait_seconds)
+        cursors = Cursors(self.pepper)
+        return Queries(self.accounts, self.statements, self.catalogue, cursors, self.quote_keys, wait_seconds)
 
 
 def create_api(
@@ -83,7 +89,9 @@ def routed(
 
     app.include_router(command_routes(behind.ledger))
     app.include_router(read_routes(queries))
+    app.include_router(audit_routes(queries.audits))
     app.include_router(rate_card_routes(queries))
+    app.include_router(plan_routes(queries))
     app.include_router(operation_routes(behind.readiness, document))
     problems.install(app)
     return app
@@ -93,5 +101,5 @@ def published_text() -> str:
     """The OpenAPI document as it is published: indented JSON, keys in order, so that a change reads as one."""
     # The routes are described, not called, so nothing needs to stand behind them.
     nothing = cast("Any", None)
-    app = routed(Behind(nothing, nothing, nothing, nothing, nothing, nothing, b""))
+    app = routed(Behind(nothing, nothing, nothing, nothing, nothing, nothing, b"", ()))
     return json.dumps(document_of(app), indent=2, sort_keys=True, ensure_ascii=False) + "\n"

@@ -91,6 +91,12 @@ class UnknownRateCard(Unknown):
     code = "unknown_rate_card"
 
 
+class UnknownDenial(Unknown):
+    """The team has no denial at that version, or not yet at the moment asked for."""
+
+    code = "unknown_denial"
+
+
 class NotReady(RequestError):
     """A part that every answer needs is away."""
 
@@ -123,6 +129,43 @@ STATUS: dict[type[Exception], Answered] = {
     errors.AmountOutOfRange: Answered(409, "The amount is out of range"),
     errors.TooManyCorrectionsAwaited: Answered(409, "Too many corrections are awaited"),
     errors.TooManyLots: Answered(409, "The account holds too many lots"),
+    errors.AccountSuspended: Answered(409, "The account is suspended"),
+    errors.AccountNotSuspended: Answered(409, "The account is not suspended"),
+    errors.UnknownHold: Answered(404, "The team has no such hold"),
+    errors.HoldNotOpen: Answered(409, "The hold has ended"),
+    errors.HoldTermsRefused: Answered(409, "No hold lasts so long"),
+    errors.TooManyHolds: Answered(409, "The account has too many open holds"),
+    errors.CaptureExceedsHold: Answered(409, "The capture exceeds the hold"),
+    errors.InsufficientCredits: Answered(409, "The credits do not cover it"),
+    errors.LimitExceeded: Answered(409, "A hard limit has no room"),
+    errors.UnknownLimit: Answered(404, "The team has no such limit"),
+    errors.LimitTermsRefused: Answered(409, "No limit has these terms"),
+    errors.TooManyLimits: Answered(409, "The account has too many limits"),
+    errors.UnknownPlan: Answered(404, "No such plan"),
+    errors.PlanRefused: Answered(409, "The plan failed its check"),
+    errors.PlanChangeRefused: Answered(409, "The plan cannot change like that"),
+    errors.ZoneChangeRefused: Answered(409, "The zone cannot change like that"),
+    errors.UnknownLot: Answered(404, "The team has no such lot"),
+    errors.NothingToVoid: Answered(409, "There is nothing to void"),
+    errors.AdjustmentRefused: Answered(409, "The balance cannot be adjusted like that"),
+    errors.UnknownAdjustment: Answered(404, "The team has no such adjustment"),
+    errors.SecondPersonNeeded: Answered(409, "A second person is needed"),
+    errors.UnknownPayment: Answered(404, "The team has no such payment"),
+    errors.PaymentNotSettled: Answered(409, "The payment is not settled"),
+    errors.PaymentRefused: Answered(409, "The payment does not allow this step"),
+    errors.ChargebackRefused: Answered(409, "The chargeback does not allow this step"),
+    errors.AutoTopUpRefused: Answered(409, "Automatic top-up cannot be like that"),
+    errors.UnknownDispute: Answered(404, "The team has no such dispute"),
+    errors.DisputeRefused: Answered(409, "The dispute does not allow this step"),
+    errors.TooManyDisputes: Answered(409, "The account has too many open disputes"),
+    errors.QuoteExpired: Answered(409, "The quote has expired"),
+    errors.QuoteUsed: Answered(409, "The quote was used"),
+    errors.QuoteIsWithdrawn: Answered(409, "The quote was withdrawn"),
+    errors.QuoteNotOurs: Answered(422, "The token is no quote of this ledger for this team"),
+    errors.UnknownMember: Answered(404, "The team has no such member"),
+    errors.UnknownPaymentMethod: Answered(404, "The team has no payment method"),
+    errors.MemberRefused: Answered(409, "The team cannot change like that"),
+    errors.CardNumberRefused: Answered(422, "A card number is never accepted"),
     errors.IdempotencyKeyReused: Answered(409, "The idempotency key was used with another body"),
     errors.PaymentReferenceUsed: Answered(409, "The payment reference was used"),
     errors.RateCardRefused: Answered(409, "The rate card failed its check"),
@@ -140,6 +183,7 @@ STATUS: dict[type[Exception], Answered] = {
     MethodRefused: Answered(405, "The path has no such method"),
     VersionNotReached: Answered(409, "The version is not there yet"),
     UnknownRateCard: Answered(404, "No such rate card"),
+    UnknownDenial: Answered(404, "No such denial"),
     NotReady: Answered(503, "Not ready"),
     errors.Busy: Answered(503, "Try again"),
     OutcomeUnknown: Answered(503, "The outcome is not known yet: repeat the request under the same key"),

@@ -23,14 +23,29 @@ TIME_PATTERN = (
 )
 CHARGE_PATTERN = r"^[0-9a-f]{32}$"
 CURRENCY_PATTERN = r"^[A-Z]{3}$"
+COUNTRY_PATTERN = r"^[A-Z]{2}$"
+PAYMENT_PATTERN = r"^[\x21-\x7e]{1,128}$"
+LOT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.:@~+=\-]{0,511}$"
+HOLD_PATTERN = r"^hold-[1-9][0-9]{0,15}$"
+DISPUTE_PATTERN = r"^dispute-[1-9][0-9]{0,15}$"
+EMAIL_PATTERN = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~\-]{1,64}@[A-Za-z0-9.\-]{1,189}$"
+QUOTE_PATTERN = r"^[A-Za-z0-9_.\-]+$"
 KEY_PATTERN = r"^[\x21-\x7e]{1,200}$"
 VERSION_MAX = 2**53
 
 
-def _plain(text: str) -> str:
+def _plain(text: str, allowed: str = "") -> str:
     """The text holds nothing that a log, a terminal or a reader could take for something else."""
     for character in text:
-        if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}:
+        if character not in allowed and unicodedata.category(character) in {
+            "Cc",
+            "Cf",
+            "Cs",
+            "Co",
+            "Cn",
+            "Zl",
+            "Zp",
+        }:
             raise ValueError(f"holds the control or invisible character U+{ord(character):04X}: leave it out")
     return text
 
@@ -40,6 +55,13 @@ def _said(text: str) -> str:
     if not text.strip():
         raise ValueError("is blank: say why, for whoever reads the history")
     return _plain(text)
+
+
+def _pasted(text: str) -> str:
+    """The text says something, on as many lines as it takes."""
+    if not text.strip():
+        raise ValueError("is blank: say what speaks for the customer")
+    return _plain(text, allowed="\n\t")
 
 
 def _time(text: str) -> str:
@@ -96,6 +118,25 @@ Reason = Annotated[
         min_length=1, max_length=500, description="Why, for whoever reads the history.", examples=["goodwill"]
     ),
     AfterValidator(_said),
+]
+Line = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_said)]
+Evidence = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=4_000,
+        description="What speaks for the customer, for instance an explanation as text.",
+        examples=["the picture was never delivered"],
+    ),
+    AfterValidator(_pasted),
+]
+PlanId = Annotated[str, Field(pattern=CARD_PATTERN, examples=["studio"])]
+LotId = Annotated[str, Field(pattern=LOT_PATTERN, examples=["lot-2"])]
+HoldId = Annotated[str, Field(pattern=HOLD_PATTERN, examples=["hold-12"])]
+DisputeId = Annotated[str, Field(pattern=DISPUTE_PATTERN, examples=["dispute-20"])]
+PaymentReference = Annotated[
+    str,
+    Field(pattern=PAYMENT_PATTERN, description="The payment, as its provider names it.", examples=["pay-7"]),
 ]
 DimensionValue = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_plain)]
 Zone = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+\-/]{1,64}$", examples=["Europe/Berlin"])]

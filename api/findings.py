@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from api import fields
+from domain.team.card_numbers import holds_card_number
 
 SENT_LENGTH_MAX = 40
 
@@ -18,6 +19,13 @@ RIGHT = {
     fields.CARD_PATTERN: "a card such as 'standard' would be right: lower-case letters, digits, _ and -, at most 64",
     fields.CHARGE_PATTERN: "a charge is 32 hex digits in lower case",
     fields.CURRENCY_PATTERN: "an ISO 4217 code such as 'EUR' would be right",
+    fields.COUNTRY_PATTERN: "an ISO 3166 code such as 'DE' would be right",
+    fields.PAYMENT_PATTERN: "1 to 128 printable ASCII characters without a space would be right",
+    fields.LOT_PATTERN: "a lot such as 'lot-2' would be right, as lists of lots name it",
+    fields.HOLD_PATTERN: "a hold such as 'hold-12' would be right",
+    fields.DISPUTE_PATTERN: "a dispute such as 'dispute-20' would be right",
+    fields.EMAIL_PATTERN: "an address such as 'billing@example.org' would be right",
+    fields.QUOTE_PATTERN: "the token of a quote would be right, exactly as it was issued",
     fields.TIME_PATTERN: "a time with its offset such as '2026-12-01T09:00:00Z' would be right",
 }
 """What would be right, by the pattern that was not met."""
@@ -36,6 +44,9 @@ def finding(error: Mapping[str, Any]) -> str:
     said = _said(error)
     if isinstance(sent, dict | list | bytes):
         return said
+    if holds_card_number(str(sent)):
+        # It may be a card's number in the wrong field: nobody needs to read it back.
+        return f"[hidden]: {said}"
     shown = repr(sent[:SENT_LENGTH_MAX]) if isinstance(sent, str) else str(sent)[:SENT_LENGTH_MAX]
     return f"{shown}: {said}"
 

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api import roles
-from api.commands import REPLAYED_HEADER
+from api.commands.running import REPLAYED_HEADER
 from api.errors import STATUS, TYPE_PREFIX, code_of, every_error
 from api.problems import MEDIA_TYPE, Problem
 
@@ -31,6 +31,8 @@ _REPLAYED = {
     "schema": {"type": "string", "const": "true"},
 }
 _ERRORS_OF_EVERY_ROUTE = (413, 431, 500)
+_QUESTIONS = frozenset({"estimate_usage", "give_quote"})
+"""Asked by POST because of their bodies; they change nothing and need no key."""
 _RESPONSES: dict[int, str] = {
     400: "A header or a cursor is missing or wrong",
     401: "No valid API key",
@@ -92,7 +94,7 @@ def _complete(operation: dict[str, Any], path: str, method: str) -> None:
 def _statuses(name: str, path: str, method: str) -> set[int]:
     statuses = {*_ERRORS_OF_EVERY_ROUTE, 422}
     if method == "post":
-        statuses |= {408, 409, 415} | ({400} if name != "estimate_usage" else set())
+        statuses |= {408, 409, 415} | ({400} if name not in _QUESTIONS else set())
     if not roles.is_open(name):
         statuses |= {401, 403}
     if path.startswith("/v1/"):

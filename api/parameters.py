@@ -4,17 +4,40 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import Header, Path, Query
+from fastapi import Depends, Header, Path, Query
 
 from api.cursors import CURSOR_LENGTH_MAX, LIMIT_DEFAULT, LIMIT_MAX
 from api.errors import IdempotencyKeyMissing
-from api.fields import KEY_PATTERN, VERSION_MAX, CardId, ChargeId, Id, Name, TeamId, Time, instant
-from api.queries import Moment, Page
+from api.fields import (
+    KEY_PATTERN,
+    VERSION_MAX,
+    CardId,
+    ChargeId,
+    DisputeId,
+    HoldId,
+    Id,
+    LotId,
+    Name,
+    PaymentReference,
+    TeamId,
+    Time,
+    instant,
+)
+from api.moments import Moment
+from api.queries import Page
 from domain.errors import Malformed
 from projections.statement import StatementFilter, StatementKind
 
 TeamPath = Annotated[TeamId, Path()]
 ChargePath = Annotated[ChargeId, Path()]
+LotPath = Annotated[LotId, Path()]
+HoldPath = Annotated[HoldId, Path()]
+QuotePath = Annotated[Id, Path()]
+LimitPath = Annotated[Id, Path()]
+MemberPath = Annotated[Id, Path()]
+DisputePath = Annotated[DisputeId, Path()]
+AdjustmentPath = Annotated[Id, Path()]
+PaymentPath = Annotated[PaymentReference, Path()]
 CardPath = Annotated[CardId, Path()]
 CardVersionPath = Annotated[int, Path(ge=1, le=VERSION_MAX)]
 MinVersion = Annotated[
@@ -64,6 +87,9 @@ def moment(
     return Moment(min_version, at_version, instant(as_of, "as_of"))
 
 
+AskedMoment = Annotated[Moment, Depends(moment)]
+
+
 def page(
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="Rows at most.")] = LIMIT_DEFAULT,
     after: Annotated[
@@ -83,6 +109,7 @@ def statement_filter(
     work: Annotated[Id | None, Query()] = None,
     charge_id: Annotated[ChargeId | None, Query()] = None,
     lot_id: Annotated[str | None, Query(pattern=r"^[\x21-\x7e]{1,128}$")] = None,
+    hold_id: Annotated[HoldId | None, Query()] = None,
     recorded_from: Annotated[Time | None, Query(description="Included.")] = None,
     recorded_until: Annotated[Time | None, Query(description="Excluded.")] = None,
     occurred_from: Annotated[Time | None, Query(description="Included.")] = None,
@@ -97,6 +124,7 @@ def statement_filter(
         work=work,
         charge_id=charge_id,
         lot_id=lot_id,
+        hold_id=hold_id,
         recorded_from=instant(recorded_from, "recorded_from"),
         recorded_until=instant(recorded_until, "recorded_until"),
         occurred_from=instant(occurred_from, "occurred_from"),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from api.answers import (
     AccountAnswer,
@@ -18,38 +18,48 @@ from api.answers import (
     RateCardsAnswer,
     StatementAnswer,
 )
-from api.explanations import ExplanationAnswer
+from api.answers_holds import QuoteAnswer
+from api.answers_plans import PlansAnswer
 from api.fields import RecordId, Source
 from api.guard import GuardedRoute
 from api.parameters import (
+    AskedMoment,
     CardPath,
     CardVersionPath,
     ChargePath,
     MinVersion,
     TeamPath,
-    moment,
     page,
     statement_filter,
 )
-from api.queries import Moment, Page, Queries, Use
-from api.requests import EstimateBody
-from projections.explain import plain_text
+from api.queries import Page, Queries, Use
+from api.reads_open import open_routes
+from api.reads_team import team_routes
+from api.requests.uses import EstimateBody, QuoteBody
 from projections.statement import StatementFilter
-
-_TEXT_OR_JSON: dict[int | str, dict[str, Any]] = {
-    200: {
-        "content": {"text/plain": {"schema": {"type": "string"}}},
-        "description": "JSON, or text by Accept.",
-    }
-}
 
 
 def read_routes(queries: Queries) -> APIRouter:
     """The routes of every question about one account, and of the price lists."""
     router = APIRouter(prefix="/v1/accounts/{team_id}", tags=["accounts"], route_class=GuardedRoute)
     _balance_routes(router, queries)
+    _use_routes(router, queries)
     _list_routes(router, queries)
     _charge_routes(router, queries)
+    open_routes(router, queries)
+    team_routes(router, queries)
+    return router
+
+
+def plan_routes(queries: Queries) -> APIRouter:
+    """The route of plans that a team may have."""
+    router = APIRouter(prefix="/v1/plans", tags=["plans"], route_class=GuardedRoute)
+
+    @router.get("", name="list_plans", operation_id="list_plans")
+    async def list_plans() -> PlansAnswer:
+        """The newest version of every published plan; a team keeps the version that it was given."""
+        return await queries.plans()
+
     return router
 
 
@@ -72,24 +82,24 @@ def rate_card_routes(queries: Queries) -> APIRouter:
 
 def _balance_routes(router: APIRouter, queries: Queries) -> None:
     @router.get("", name="read_account", operation_id="read_account")
-    async def read_account(team_id: TeamPath, min_version: MinVersion = None) -> AccountAnswer:
+    async def read_account(team_id: TeamPath, asked: AskedMoment) -> AccountAnswer:
         """The account and its terms."""
-        return await queries.account(team_id, min_version)
+        return await queries.accounts.account(team_id, asked)
 
     @router.get("/balance", name="read_balance", operation_id="read_balance")
-    async def read_balance(
-        response: Response, team_id: TeamPath, asked: Annotated[Moment, Depends(moment)]
-    ) -> BalanceAnswer:
+    async def read_balance(response: Response, team_id: TeamPath, asked: AskedMoment) -> BalanceAnswer:
         """Settled credits and their parts, and debt. ETag is the version of the account."""
-        answer = await queries.balance(team_id, asked)
+        answer = await queries.accounts.balance(team_id, asked)
         response.headers["ETag"] = f'"{answer.version}"'
         return answer
 
     @router.get("/lots", name="list_lots", operation_id="list_lots")
-    async def list_lots(team_id: TeamPath, asked: Annotated[Moment, Depends(moment)]) -> LotsAnswer:
+    async def list_lots(team_id: TeamPath, asked: AskedMoment) -> LotsAnswer:
         """Every lot with a remainder, in the order in which they burn; at most a thousand."""
-        return await queries.lots(team_id, asked)
+        return await queries.accounts.lots(team_id, asked)
 
+
+def _use_routes(router: APIRouter, queries: Queries) -> None:
     @router.post("/estimates", name="estimate_usage", operation_id="estimate_usage")
     async def estimate_usage(
         team_id: TeamPath, body: EstimateBody, min_version: MinVersion = None
@@ -98,6 +108,12 @@ def _balance_routes(router: APIRouter, queries: Queries) -> None:
         use = Use(body.action, body.meters, body.dimensions, body.project)
         return await queries.estimate(team_id, use, min_version)
 
+    @router.post("/quotes", name="give_quote", operation_id="give_quote")
+    async def give_quote(team_id: TeamPath, body: QuoteBody) -> QuoteAnswer:
+        """A price for a hold to name, honoured until it expires. Nothing is changed, no key is needed."""
+        use = Use(body.action, body.meters, body.dimensions, body.project)
+        return await queries.quote(team_id, use, body.lasts_seconds)
+
 
 def _list_routes(router: APIRouter, queries: Queries) -> None:
     @router.get("/statement", name="read_statement", operation_id="read_statement")
@@ -105,10 +121,10 @@ def _list_routes(router: APIRouter, queries: Queries) -> None:
         team_id: TeamPath,
         part: Annotated[Page, Depends(page)],
         asked: Annotated[StatementFilter, Depends(statement_filter)],
-        min_version: MinVersion = None,
+        when: AskedMoment,
     ) -> StatementAnswer:
         """The running history: one line per event that moved credits, with the sums after it."""
-        return await queries.statement(team_id, part, asked, min_version)
+        return await queries.statement(team_id, part, asked, when)
 
     @router.get("/history", name="read_history", operation_id="read_history")
     async def read_history(
@@ -135,31 +151,3 @@ def _charge_routes(router: APIRouter, queries: Queries) -> None:
     ) -> ChargeAnswer:
         """What became of one usage record: its price, its lots, what was refunded."""
         return await queries.charge(team_id, charge_id, min_version)
-
-    @router.get(
-        "/charges/{charge_id}/explanation",
-        name="explain_charge",
-        operation_id="explain_charge",
-        response_model=ExplanationAnswer,
-        responses=_TEXT_OR_JSON,
-    )
-    async def explain_charge(
-        request: Request,
-        team_id: TeamPath,
-        charge_id: ChargePath,
-        min_version: MinVersion = None,
-        accept: Annotated[str | None, Header(max_length=1_000)] = None,
-    ) -> ExplanationAnswer | Response:
-        """Why a usage record cost what it did: record, rate, computation, lots, refunds. JSON, or text by Accept."""
-        found, explained = await queries.explanation(team_id, charge_id, min_version)
-        if _wants_text(accept):
-            return Response(plain_text(explained), media_type="text/plain; charset=utf-8")
-        return ExplanationAnswer.of(found, explained)
-
-
-def _wants_text(accept: str | None) -> bool:
-    """Whether plain text is asked for before JSON."""
-    kinds = [part.split(";")[0].strip().lower() for part in (accept or "").split(",")]
-    if "text/plain" not in kinds:
-        return False
-    return "application/json" not in kinds or kinds.index("text/plain") < kinds.index("application/json")

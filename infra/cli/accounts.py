@@ -7,36 +7,33 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infra.cli.session import (
+    AsOf,
+    AtVersion,
     KeyOption,
+    MaybeReason,
     Output,
     OutputOption,
     ReasonOption,
     Team,
-    checked_charge,
     checked_team,
     execute,
     note,
     show,
     show_one,
     show_rows,
+    told,
     wired,
 )
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from api.queries import Moment, Page, Queries
+    from api.moments import Moment
+    from api.queries import Page, Queries
     from projections.statement import StatementFilter
 
 account = typer.Typer(help="Open, close and show accounts.", no_args_is_help=True)
 
-AtVersion = Annotated[
-    int | None, typer.Option("--at-version", min=1, help="As it was after this version.", show_default=False)
-]
-AsOf = Annotated[
-    str | None,
-    typer.Option("--as-of", help="As the ledger knew it at this time, with offset.", show_default=False),
-]
 Limit = Annotated[int, typer.Option("--limit", min=0, help="Rows at most; 0 for all.")]
 Newest = Annotated[bool, typer.Option("--newest", help="Newest first.")]
 
@@ -55,7 +52,7 @@ def open_account(
 
     Example: coffer account open acme --zone Europe/Berlin
     """
-    from api.requests import OpenAccountBody
+    from api.requests.accounts import OpenAccountBody
 
     body = OpenAccountBody.model_validate(
         {"team_id": team, "zone": zone, "anchor_day": anchor_day, "card_id": card, "reason": reason}
@@ -71,19 +68,60 @@ def close_account(
 
     Example: coffer account close acme --reason "moved away"
     """
-    from api.requests import CloseAccountBody
+    from api.requests.accounts import CloseAccountBody
 
     execute(CloseAccountBody(reason=reason).command(checked_team(team)), key, output)
 
 
 @account.command("show")
-def show_account(team: Team, output: OutputOption = Output.table) -> None:
+def show_account(
+    team: Team, at_version: AtVersion = None, as_of: AsOf = None, output: OutputOption = Output.table
+) -> None:
     """Show a team's account and its terms.
 
     Example: coffer account show acme -o json
     """
-    with wired() as wiring:
-        show(wiring.ask(lambda queries: queries.account(team)), output)
+    told(lambda queries, then: queries.accounts.account(team, then), at_version, as_of, output)
+
+
+def suspend(
+    team: Team, reason: ReasonOption, key: KeyOption = None, output: OutputOption = Output.table
+) -> None:
+    """Take no new request to spend from a team; its usage is still charged, credit still comes in.
+
+    Example: coffer suspend acme --reason "invoice unpaid"
+    """
+    from api.requests.accounts import SuspendAccountBody
+
+    execute(SuspendAccountBody(reason=reason).command(checked_team(team)), key, output)
+
+
+def resume(
+    team: Team, reason: ReasonOption, key: KeyOption = None, output: OutputOption = Output.table
+) -> None:
+    """Take requests to spend from a suspended team again.
+
+    Example: coffer resume acme --reason "invoice paid"
+    """
+    from api.requests.accounts import ResumeAccountBody
+
+    execute(ResumeAccountBody(reason=reason).command(checked_team(team)), key, output)
+
+
+def zone(
+    team: Team,
+    name: Annotated[str, typer.Argument(metavar="ZONE", help="Such as Europe/Berlin.", show_default=False)],
+    reason: MaybeReason = None,
+    key: KeyOption = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Move a team's periods and windows to another zone, from the next turn on.
+
+    Example: coffer zone acme America/Lima
+    """
+    from api.requests.accounts import ZoneBody
+
+    execute(ZoneBody(zone=name, reason=reason).command(checked_team(team)), key, output)
 
 
 def balance(
@@ -96,14 +134,14 @@ def balance(
     moment = _moment(at_version, as_of)
     with wired() as wiring:
         if output is not Output.table:
-            show(wiring.ask(lambda queries: queries.balance(team, moment)), output)
+            show(wiring.ask(lambda queries: queries.accounts.balance(team, moment)), output)
             return
 
         async def both(queries: Queries):  # type: ignore[no-untyped-def]
-            return await queries.balance(team, moment), await queries.lots(team, moment)
+            return await queries.accounts.balance(team, moment), await queries.accounts.lots(team, moment)
 
-        told, lots = wiring.ask(both)
-    show(told, output)
+        parts, lots = wiring.ask(both)
+    show(parts, output)
     if lots.data:
         show(lots, output, rows="data", columns=_LOT_COLUMNS)
 
@@ -113,6 +151,8 @@ _LOT_COLUMNS = (
     "source",
     "state",
     "remaining",
+    "held",
+    "withheld",
     "priority",
     "action",
     "project",
@@ -144,6 +184,8 @@ def statement(
     member: Annotated[str | None, typer.Option(help="Only this member.", show_default=False)] = None,
     project: Annotated[str | None, typer.Option(help="Only this project.", show_default=False)] = None,
     charge: Annotated[str | None, typer.Option(help="Only this charge.", show_default=False)] = None,
+    at_version: AtVersion = None,
+    as_of: AsOf = None,
     output: OutputOption = Output.table,
 ) -> None:
     """Show the running history: a line per event that moved credits, with the sums after it.
@@ -159,8 +201,9 @@ def statement(
         project=project,
         charge_id=charge,
     )
+    then = _moment(at_version, as_of)
     with wired() as wiring:
-        lines = wiring.ask(lambda queries: _statement(queries, team, asked, limit, newest))
+        lines = wiring.ask(lambda queries: _statement(queries, team, asked, limit, newest, then))
     show_rows(lines, output, _STATEMENT_COLUMNS)
 
 
@@ -174,43 +217,6 @@ def history(
     with wired() as wiring:
         entries = wiring.ask(lambda queries: _history(queries, team, limit, newest))
     show_rows(entries, output, ("version", "position", "topic", "hash"))
-
-
-def explain(
-    team: Team,
-    charge: Annotated[
-        str,
-        typer.Argument(help="The charge, or the id of its usage record with --source.", show_default=False),
-    ],
-    source: Annotated[
-        str | None, typer.Option(help="The source of the usage record.", show_default=False)
-    ] = None,
-    output: OutputOption = Output.table,
-) -> None:
-    """Explain a charge: record, price step by step, lots that paid, refunds.
-
-    Example: coffer explain acme rec-7 --source urn:render:eu-1
-    """
-    from api.explanations import ExplanationAnswer
-    from domain.errors import UnknownCharge
-    from domain.usage import usage_key
-    from projections.explain import plain_text
-
-    charge_id = usage_key(team, source, charge) if source else checked_charge(charge)
-    with wired() as wiring:
-        try:
-            found, explained = wiring.ask(lambda queries: queries.explanation(team, charge_id))
-        except UnknownCharge:
-            if source is None:
-                raise
-            raise UnknownCharge(
-                f"record {charge[:128]!r} of {source[:256]!r} was neither charged nor waived for team {team[:128]!r}: "
-                "look for it in `coffer dlq list`"
-            ) from None
-    if output is Output.table:
-        typer.echo(plain_text(explained), nl=False)
-    else:
-        show(ExplanationAnswer.of(found, explained), output)
 
 
 def estimate(
@@ -241,10 +247,10 @@ def estimate(
     if output is not Output.table:
         show(answer, output)
         return
-    told = answer.model_dump(mode="json", exclude={"computation", "card", "lines", "version", "position"})
-    told["paid by"] = ", ".join(f"{line.lot_id}" for line in answer.lines) or None
-    told["card"] = f"{answer.card.card_id} version {answer.card.version}" if answer.card else None
-    show_one(told, output)
+    shown = answer.model_dump(mode="json", exclude={"computation", "card", "lines", "version", "position"})
+    shown["paid by"] = ", ".join(f"{line.lot_id}" for line in answer.lines) or None
+    shown["card"] = f"{answer.card.card_id} version {answer.card.version}" if answer.card else None
+    show_one(shown, output)
     if not answer.priced:
         note(f"nothing to price: none of these meters has a price for {action}, or all are zero")
 
@@ -269,11 +275,11 @@ def _moment(at_version: int | None, as_of: str | None) -> Moment:
 
 
 async def _statement(
-    queries: Queries, team: str, asked: StatementFilter, limit: int, newest: bool
+    queries: Queries, team: str, asked: StatementFilter, limit: int, newest: bool, then: Moment
 ) -> list[dict[str, object]]:
     lines: list[dict[str, object]] = []
     async for page in _pages(limit, newest):
-        answer = await queries.statement(team, page.part, asked)
+        answer = await queries.statement(team, page.part, asked, then)
         lines += [line.model_dump(mode="json") for line in answer.data]
         page.following = answer.next
     return lines

@@ -51,7 +51,7 @@ def grant(
 
     Example: coffer grant acme 100 --reason "welcome" --expires-at 2027-01-01T00:00:00Z
     """
-    from api.requests import GrantBody
+    from api.requests.credits import GrantBody
 
     body = GrantBody.model_validate(
         {
@@ -92,7 +92,7 @@ def topup(
 
     Example: coffer topup acme 500 --payment-reference pay-7 --price-minor 1000 --currency EUR
     """
-    from api.requests import TopUpBody
+    from api.requests.payments import TopUpBody
 
     body = TopUpBody.model_validate(
         {
@@ -131,7 +131,7 @@ def refund(
 
     Example: coffer refund acme rec-7 --source urn:render:eu-1 --amount 5 --reason "bad picture"
     """
-    from api.requests import RefundBody
+    from api.requests.credits import RefundBody
     from domain.usage import usage_key
 
     charge_id = usage_key(team, source, charge) if source else checked_charge(charge)

@@ -7,7 +7,7 @@ import getpass
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -17,8 +17,11 @@ import typer
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from api.moments import Moment
+    from api.queries import Queries
     from domain.actors import Actor
-    from domain.ledger import Answer, Command
+    from domain.commands import Command
+    from domain.ledger import Answer
     from infra.wiring import Wiring
 
 FINE, DIFFERENCE, REFUSED = 0, 1, 2
@@ -47,6 +50,19 @@ KeyOption = Annotated[
 ReasonOption = Annotated[
     str, typer.Option("--reason", help="Why, for whoever reads the history.", show_default=False)
 ]
+
+AtVersion = Annotated[
+    int | None, typer.Option("--at-version", min=1, help="As it was after this version.", show_default=False)
+]
+AsOf = Annotated[
+    str | None,
+    typer.Option("--as-of", help="As the ledger knew it at this time, with offset.", show_default=False),
+]
+MaybeReason = Annotated[
+    str | None, typer.Option("--reason", help="Why, for whoever reads the history.", show_default=False)
+]
+Reference = Annotated[str, typer.Argument(help="The payment, as its provider names it.", show_default=False)]
+Hold = Annotated[str, typer.Argument(help="The hold, such as hold-12.", show_default=False)]
 
 
 @contextmanager
@@ -96,6 +112,23 @@ def execute(command: Command, key: str | None, output: Output) -> None:
     show(CommandAnswer.of(answer), output)
 
 
+def told(
+    question: Callable[[Queries, Moment], Awaitable[BaseModel]],
+    at_version: int | None,
+    as_of: str | None,
+    output: Output,
+    *,
+    columns: Sequence[str] = (),
+) -> None:
+    """The answer to one question, now or then, is printed; ``columns`` are those of its list ``data``, if it is one."""
+    from api.parameters import moment
+
+    then = moment(None, at_version, as_of)
+    with wired() as wiring:
+        answer = wiring.ask(lambda queries: question(queries, then))
+    show(answer, output, rows="data" if columns else None, columns=columns)
+
+
 def show(answer: BaseModel, output: Output, *, rows: str | None = None, columns: Sequence[str] = ()) -> None:
     """An answer is printed; ``rows`` names the list in it that is one row each, ``columns`` those that a table has room for."""
     told: dict[str, object] = answer.model_dump(mode="json")
@@ -122,8 +155,10 @@ def show_one(told: Row, output: Output) -> None:
         show_rows([told], output)
 
 
-def show_rows(rows: Iterable[Row], output: Output, columns: Sequence[str] = ()) -> None:
-    """Rows are printed, all of one kind."""
+def show_rows(
+    rows: Iterable[Row], output: Output, columns: Sequence[str] = (), *, header: bool = True
+) -> None:
+    """Rows are printed, all of one kind; without ``header`` those of a CSV go on where others ended."""
     if output is Output.jsonl:
         for row in rows:
             typer.echo(json.dumps(row, ensure_ascii=False))
@@ -132,7 +167,7 @@ def show_rows(rows: Iterable[Row], output: Output, columns: Sequence[str] = ()) 
     if output is Output.json:
         typer.echo(json.dumps(listed, ensure_ascii=False, indent=2))
     elif output is Output.csv:
-        _csv(listed)
+        _csv(listed, header)
     else:
         names = columns or list(listed[0] if listed else ())
         _table(names, [[_cell(row.get(name)) for name in names] for row in listed])
@@ -152,6 +187,18 @@ def checked_charge(charge_id: str) -> str:
             f"charge {charge_id[:64]!r} is not 32 hex digits: give the charge's id, or --source with the record's id"
         )
     return charge_id
+
+
+def checked_id(text: str, pattern: str, what: str) -> str:
+    """The id, as a path of the API could name it. Raises: Malformed."""
+    import re
+
+    from api.findings import RIGHT
+    from domain.errors import Malformed
+
+    if not re.fullmatch(pattern, text):
+        raise Malformed(f"{what} {text[:64]!r}: {RIGHT[pattern]}")
+    return text
 
 
 def checked_team(team: str) -> str:
@@ -181,10 +228,11 @@ class Ticker:
             note(text)
 
 
-def _csv(rows: Sequence[Row]) -> None:
+def _csv(rows: Sequence[Row], header: bool) -> None:
     if rows:
         writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
+        if header:
+            writer.writeheader()
         writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
 
 

@@ -18,6 +18,7 @@ from tests.builders import unit_card
 from tests.memory_store import MemoryLedger
 
 PEPPER = b"pepper of the tests, at least thirty-two bytes"
+QUOTE_KEYS = [b"quote key of the tests, at least thirty-two bytes"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,7 +56,8 @@ def ledger(stage: tuple[MemoryLedger, Http]) -> MemoryLedger:
 
 def behind(memory: MemoryLedger) -> Behind:
     """Everything that the API needs, from the one object."""
-    return Behind(Ledger(memory), memory, memory, memory, memory, memory, PEPPER)
+    ledger = Ledger(memory, memory.current, QUOTE_KEYS)
+    return Behind(ledger, memory, memory, memory, memory, memory, PEPPER, QUOTE_KEYS)
 
 
 def give_key(memory: MemoryLedger, role: str, name: str | None = None, **changes: Any) -> str:

@@ -131,13 +131,16 @@ def ledger_over_http(database_url: str, state_directory: Path) -> Iterator[Ledge
         reading = AsyncShards(database_url, wiring.shards.count)
         reads = _ReadsInAStory(reading, clock)
         behind = Behind(
-            ledger=Ledger(PostgresLedgerStore(wiring.shards, clock=clock)),
+            ledger=Ledger(
+                PostgresLedgerStore(wiring.shards, clock=clock), catalogue.current, wiring.quote_keys
+            ),
             accounts=reads,
             statements=wiring.statement,
             catalogue=catalogue,
             keys=reads,
             readiness=reads,
             pepper=wiring.pepper,
+            quote_keys=wiring.quote_keys,
         )
         http = closing.enter_context(serving(create_api(behind, closing=reading.close)))
         ledger = LedgerOverHttp(wiring, catalogue, clock, http)
