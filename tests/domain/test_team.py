@@ -169,6 +169,31 @@ def test_a_team_has_no_more_members_than_its_small_state_allows_i24() -> None:
     refused(MemberRefused, lambda d: add_member(d, "one-more", "member"), deciding(team))
 
 
+MEMBERS, ROLES = ("ann", "bob", "cyd"), ("owner", "admin", "member", "viewer")
+STEPS = st.one_of(
+    st.tuples(st.just(add_member), st.sampled_from(MEMBERS), st.sampled_from(ROLES)),
+    st.tuples(st.just(change_member_role), st.sampled_from(MEMBERS), st.sampled_from(ROLES)),
+    st.tuples(st.just(remove_member), st.sampled_from(MEMBERS)),
+)
+
+
+@given(st.lists(STEPS, max_size=30))
+def test_a_team_that_once_had_an_owner_has_one_for_ever_whatever_is_asked(
+    steps: list[tuple[Callable[..., None], *tuple[str, ...]]],
+) -> None:
+    decision = deciding()
+    had_owner = False
+    for decide, *asked in steps:
+        before = len(decision.events)
+        try:
+            decide(decision, *asked)
+        except (MemberRefused, UnknownMember):
+            assert len(decision.events) == before
+        had_owner = had_owner or bool(decision.team.owners())
+        assert bool(decision.team.owners()) == had_owner
+    assert fold(Team(team_id="acme"), decision.events) == decision.team
+
+
 # --- paperwork ---
 
 

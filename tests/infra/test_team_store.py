@@ -12,6 +12,7 @@ from threading import Barrier
 
 import psycopg
 import pytest
+from eventsourcing.persistence import DataError, StoredEvent
 
 from api.ports import StoredTeamEvent, TeamOnFile
 from domain.account.adjusting import raise_balance
@@ -398,6 +399,19 @@ def test_the_library_reads_both_streams_of_the_log(shards: ShardMap) -> None:
     assert application.team("acme", version=1).version == 1
     assert application.account("acme").version == 2
     application.close()
+
+
+def test_the_library_does_not_write_paperwork_past_the_accounts_lock(
+    database_url: str, shards: ShardMap
+) -> None:
+    _, paperwork, *_ = read(database_url)
+    recorder = LedgerApplication(shards, shards.shard_of("acme")).recorder
+    last = paperwork[-1]
+
+    with pytest.raises(DataError, match="is written by its session"):
+        recorder.insert_events([StoredEvent(team_stream_id("acme"), 4, last.topic, last.state)])
+
+    assert now(shards).version == 3
 
 
 def test_the_statement_passes_over_paperwork_and_moves_on(database_url: str, shards: ShardMap) -> None:
