@@ -8,15 +8,17 @@ from __future__ import annotations
 import os
 import signal
 
-NAMES = (
+OF_WORKERS = (
     "stream.after_poll",
     "dead_letters.before_mark",
     "batch.after_begin",
     "batch.after_events",
     "batch.before_commit",
     "batch.after_commit",
-    "relay.before_mark",
 )
+"""The places that a worker passes."""
+
+NAMES = (*OF_WORKERS, "relay.before_mark")
 """Every place there is, so that a test can go through all of them."""
 
 VARIABLE = "COFFER_FAILPOINT"

@@ -215,11 +215,14 @@ class Stream:
 
     def work(self, **options: Any) -> Outcomes:
         """A worker reads all that is there, in this process."""
-        return run_worker(self.settings, WorkerOptions(topics=(self.topic,), until_drained=True, **options))
+        return run_worker(self.settings, self._options(until_drained=True, **options))
 
     def start(self, **options: Any) -> BackgroundWorker:
         """A worker that reads until stopped, in a thread."""
-        return BackgroundWorker(self.settings, WorkerOptions(topics=(self.topic,), **options))
+        return BackgroundWorker(self.settings, self._options(**options))
+
+    def _options(self, **options: Any) -> WorkerOptions:
+        return WorkerOptions(**({"topics": (self.topic,)} | options))
 
     def spawn(
         self, *, drained: bool = True, failpoint: str = "", dies_on: str = "", **options: Any

@@ -1,4 +1,4 @@
-"""Flows run through a real Kafka and a real PostgreSQL, each on a topic and a database of its own."""
+"""Flows run through a real Kafka and a real PostgreSQL, each on topics and a database of its own."""
 
 from collections.abc import Callable, Iterator
 
@@ -20,3 +20,13 @@ def stream(database_url: str, kafka_bootstrap: str, topic: Callable[..., str]) -
     stream.open("acme", granted=1_000)
     yield stream
     stream.close()
+
+
+@pytest.fixture
+def payments(stream: Stream, kafka_bootstrap: str, topic: Callable[..., str]) -> Iterator[Stream]:
+    """An empty topic of payments of the same ledger."""
+    name = topic(partitions=PARTITIONS, name="payments")
+    create_topics(kafka_bootstrap, [Topic(dead_letter_topic(name), 1)])
+    beside = stream.beside(name)
+    yield beside
+    beside.close()

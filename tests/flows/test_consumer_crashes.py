@@ -17,7 +17,7 @@ from domain.account.due import pass_time
 from domain.account.funding import grant_credits
 from domain.errors import Refused
 from infra.consume import ClockOff
-from infra.failpoints import NAMES
+from infra.failpoints import OF_WORKERS
 from infra.local.kafka import LocalKafka
 from infra.local.postgres import LocalPostgres
 from infra.postgres.batch_writer import PostgresBatchTransaction
@@ -59,7 +59,7 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("place", NAMES)
+@pytest.mark.parametrize("place", OF_WORKERS)
 def test_w1_to_w6_a_worker_killed_anywhere_leaves_nothing_half_done(stream: Stream, place: str) -> None:
     """W1, W2, W3, W5, W6, I4, I5, I17: at every failpoint there is, then once more without."""
     a_mixed_day(stream)
