@@ -1,0 +1,166 @@
+"""Every command alike: it happens once under its key, answers the same for ever, and is refused when it is not exactly right."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+from fastapi.routing import APIRoute
+
+from domain.usage import usage_key
+from tests.api.asking import BODIES, PATH
+from tests.api.conftest import Caller, give_key
+from tests.api.test_guard import routes
+from tests.builders import SOURCE, a_plan, a_usage_record
+from tests.memory_store import MemoryLedger
+
+CHARGE = usage_key("acme", SOURCE, "r1")
+QUESTIONS = {"estimate_usage", "give_quote"}
+COMMANDS: dict[str, APIRoute] = {
+    route.name: route
+    for route in sorted(routes(), key=lambda each: each.name)
+    if route.methods == {"POST"} and route.name not in QUESTIONS
+}
+
+
+class Scene(NamedTuple):
+    """What happened before a command, and where it then goes to."""
+
+    before: tuple[str, ...] = ()
+    path: dict[str, str] = {}
+    body: dict[str, Any] | None = None
+
+
+SCENES: dict[str, Scene] = {
+    "resume_account": Scene(("suspend_account",)),
+    "refund_charge": Scene(("use",), {"charge_id": CHARGE}),
+    "approve_adjustment": Scene(("propose",)),
+    "fail_top_up": Scene(("request_top_up",)),
+    "open_chargeback": Scene(("top_up_credits",)),
+    "win_chargeback": Scene(("top_up_credits", "open_chargeback")),
+    "lose_chargeback": Scene(("top_up_credits", "open_chargeback")),
+    "extend_hold": Scene(("place_hold",)),
+    "capture_hold": Scene(("place_hold",)),
+    "release_hold": Scene(("place_hold",)),
+    "remove_limit": Scene(("set_limit",)),
+    "open_charge_dispute": Scene(("use",), body={"charge_ids": [CHARGE], "evidence": "a\nb\tc"}),
+    "uphold_charge_dispute": Scene(("use", "open_charge_dispute"), {"dispute_id": "dispute-4"}),
+    "reject_charge_dispute": Scene(("use", "open_charge_dispute"), {"dispute_id": "dispute-4"}),
+    "change_member_role": Scene(("an_owner", "add_member")),
+    "remove_member": Scene(("an_owner", "add_member")),
+    "remove_payment_method": Scene(("set_payment_method",)),
+}
+
+
+class Stage:
+    """Sends commands, with what must have happened before them."""
+
+    def __init__(self, acme: Caller, ledger: MemoryLedger) -> None:
+        self.acme = acme
+        self._ledger = ledger
+        self._path = dict(PATH)
+
+    def send(self, name: str, key: str | None = None, body: Any = None) -> Any:
+        """The command as its scene has it."""
+        scene = SCENES.get(name, Scene())
+        path = COMMANDS[name].path_format.format(**self._path | scene.path)
+        return self.acme.post(path, scene.body or BODIES[name] if body is None else body, key=key)
+
+    def prepare(self, name: str) -> None:
+        """What must have happened has happened."""
+        if name == "assign_plan":
+            self._ledger.publish_plan(a_plan("studio", 300))
+        for each in SCENES.get(name, Scene()).before:
+            self._happen(each)
+
+    def _happen(self, name: str) -> None:
+        if name == "use":
+            self._ledger.use(a_usage_record("r1", 30, occurred="2026-11-01 12:00"))
+        elif name == "an_owner":
+            self.acme.post("/v1/accounts/acme/members", {"member": "olga", "role": "owner"})
+        elif name == "propose":
+            proposer = Caller(self.acme.http, give_key(self._ledger, "operator", "another person"))
+            asked = {"direction": "raise", "amount": "1000.000001", "reason": "a large mistake"}
+            proposed = proposer.post("/v1/accounts/acme/adjustments", asked)
+            assert (proposed.status_code, proposed.json()["outcome"]) == (201, "proposed"), proposed.text
+            self._path["adjustment_id"] = proposed.json()["adjustment_id"]
+        else:
+            answer = self.send(name)
+            assert answer.status_code == 201, answer.text
+
+
+def _written(ledger: MemoryLedger) -> int:
+    """How many events there are."""
+    return sum(ledger.positions.values())
+
+
+@pytest.fixture
+def on_stage(acme: Caller, ledger: MemoryLedger) -> Stage:
+    """Team acme with 100 credits, and every command at hand."""
+    return Stage(acme, ledger)
+
+
+def test_every_command_is_told_here() -> None:
+    assert set(COMMANDS) == {name for name in BODIES if name not in QUESTIONS}
+    assert len(COMMANDS) == 34
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_happens_once_under_its_key_and_answers_the_same_for_ever(
+    on_stage: Stage, ledger: MemoryLedger, name: str
+) -> None:
+    """A1, A2, I14."""
+    on_stage.prepare(name)
+    told_before = _written(ledger)
+
+    first = on_stage.send(name, key="once")
+    written = _written(ledger)
+    again = on_stage.send(name, key="once")
+    other = on_stage.send(name, key="once", body={**BODIES[name], "reason": "another body"})
+
+    assert (first.status_code, written > told_before) == (201, True), first.text
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"
+    assert (again.status_code, again.content) == (201, first.content)
+    assert (other.status_code, other.json()["code"]) == (409, "idempotency_key_reused")
+    assert _written(ledger) == written
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_without_its_key_or_with_an_unknown_field_is_refused_and_leaves_nothing(
+    on_stage: Stage, ledger: MemoryLedger, name: str
+) -> None:
+    """A7, I15."""
+    on_stage.prepare(name)
+    before = _written(ledger)
+    path = COMMANDS[name].path_format.format(**PATH)
+
+    without_key = on_stage.acme.http.post(path, json=BODIES[name], headers=on_stage.acme.headers)
+    unknown_field = on_stage.send(name, body={**BODIES[name], "settled_micros": 5})
+    wrong_type = on_stage.send(name, body=[BODIES[name]])
+
+    assert (without_key.status_code, without_key.json()["code"]) == (400, "idempotency_key_missing")
+    assert (unknown_field.status_code, wrong_type.status_code) == (422, 422)
+    assert unknown_field.json()["errors"][0]["field"] == "settled_micros"
+    assert _written(ledger) == before
+
+
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"open_account"}))
+def test_a_command_about_a_team_without_an_account_finds_nothing(
+    on_stage: Stage, ledger: MemoryLedger, name: str
+) -> None:
+    path = COMMANDS[name].path_format.format(**PATH | {"team_id": "nobody"})
+
+    answer = on_stage.acme.post(path, BODIES[name])
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "unknown_team")
+
+
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"open_account"}))
+def test_a_closed_account_takes_no_command(on_stage: Stage, name: str) -> None:
+    on_stage.prepare(name)
+    on_stage.send("close_account")
+
+    answer = on_stage.send(name)
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "account_closed"), answer.text
