@@ -14,6 +14,7 @@ from infra.cli import (
     adjusting,
     audit,
     catalogue,
+    demo,
     disputes,
     funding,
     history,
@@ -94,6 +95,7 @@ app.add_typer(payments.auto_top_up, name="auto-topup", rich_help_panel="Change")
 app.add_typer(payments.chargeback, name="chargeback", rich_help_panel="Change")
 app.add_typer(disputes.dispute, name="dispute", rich_help_panel="Change")
 app.add_typer(team.team, name="team", rich_help_panel="Change")
+app.add_typer(demo.demo, name="demo", rich_help_panel="Run")
 app.add_typer(catalogue.sources, name="sources", rich_help_panel="Catalogue")
 app.add_typer(stream.dlq, name="dlq", rich_help_panel="Stream")
 app.add_typer(keys.keys, name="keys", rich_help_panel="Operate")
