@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
@@ -27,7 +29,7 @@ class Scene(NamedTuple):
     """What happened before a command, and where it then goes to."""
 
     before: tuple[str, ...] = ()
-    path: dict[str, str] = {}
+    path: Mapping[str, str] = MappingProxyType({})
     body: dict[str, Any] | None = None
 
 
@@ -63,7 +65,7 @@ class Stage:
     def send(self, name: str, key: str | None = None, body: Any = None) -> Any:
         """The command as its scene has it."""
         scene = SCENES.get(name, Scene())
-        path = COMMANDS[name].path_format.format(**self._path | scene.path)
+        path = COMMANDS[name].path_format.format(**self._path | dict(scene.path))
         return self.acme.post(path, scene.body or BODIES[name] if body is None else body, key=key)
 
     def prepare(self, name: str) -> None:
