@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from api.ports import AccountReads
 from domain.account.events import CHARGES, Charge
-from domain.account.index import EmptyIndex, IndexKind
+from domain.account.index import AccountIndex, EmptyIndex, IndexKind
 
 _PAGE = 500
 
@@ -76,12 +76,38 @@ class FetchedIndex(EmptyIndex):
             raise _ChargesNotFetched(recorded_since) from None
 
 
-async def computed(accounts: AccountReads, team_id: str, compute: Callable[[FetchedIndex], T]) -> T:
+class ReplayedIndex(FetchedIndex):
+    """The index as a replay left it; only charges, which a replay does not keep, are fetched, those up to its version."""
+
+    def __init__(self, replayed: AccountIndex) -> None:
+        super().__init__()
+        self._replayed = replayed
+
+    @override
+    def entry(self, kind: IndexKind, key: str) -> bytes | None:
+        """The entry as it was."""
+        return self._replayed.entry(kind, key)
+
+    @override
+    def latest(self, kind: IndexKind, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+        """The entries as they were."""
+        return self._replayed.latest(kind, prefix)
+
+
+async def computed(
+    accounts: AccountReads,
+    team_id: str,
+    compute: Callable[[FetchedIndex], T],
+    *,
+    replayed: AccountIndex | None = None,
+    version: int | None = None,
+) -> T:
     """What ``compute`` makes of the team's index; it is called again for each part that it turns out to need.
 
-    Most answers need none, so nothing is read ahead. ``compute`` must not change what it is given.
+    Most answers need none, so nothing is read ahead. ``compute`` must not change what it is given. With ``replayed`` the index is
+    that of a replay up to ``version``.
     """
-    index = FetchedIndex()
+    index = FetchedIndex() if replayed is None else ReplayedIndex(replayed)
     while True:
         try:
             return compute(index)
@@ -93,7 +119,9 @@ async def computed(accounts: AccountReads, team_id: str, compute: Callable[[Fetc
                 accounts, team_id, listing.kind, listing.prefix
             )
         except _ChargesNotFetched as missing_charges:
-            index.charges[missing_charges.since] = await _charges(accounts, team_id, missing_charges.since)
+            index.charges[missing_charges.since] = await _charges(
+                accounts, team_id, missing_charges.since, version
+            )
 
 
 async def _entries(
@@ -107,10 +135,12 @@ async def _entries(
     return found
 
 
-async def _charges(accounts: AccountReads, team_id: str, since: datetime) -> list[Charge]:
-    """Read from the newest event backwards, as far as the instant."""
+async def _charges(
+    accounts: AccountReads, team_id: str, since: datetime, version: int | None
+) -> list[Charge]:
+    """Read from the newest event backwards, or that of a version, as far as the instant."""
     found: list[Charge] = []
-    after: int | None = None
+    after = None if version is None else version + 1
     while page := await accounts.events(team_id, after=after, limit=_PAGE, newest_first=True):
         for stored in page:
             if stored.event.recorded_at < since:

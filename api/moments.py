@@ -46,13 +46,17 @@ NOW = Moment()
 
 @dataclass(frozen=True)
 class Standing:
-    """An account at the instant ``at``, as known at ``version`` and ``position``; ``index`` is None for the one on file."""
+    """An account at the instant ``at``, as known at ``version`` and ``position``; ``index`` is None for the one on file.
+
+    ``is_version``: the account right after that version. It may lie within a decision, where what is due is half written.
+    """
 
     account: TeamAccount
     at: datetime
     position: int
     version: int
     index: AccountIndex | None = None
+    is_version: bool = False
 
     @property
     def team_id(self) -> str:
@@ -94,6 +98,8 @@ class Moments:
         """What ``tell`` makes of the account and its index once all that is due at the instant is booked; nothing is written."""
 
         def compute(index: AccountIndex) -> T:
+            if standing.is_version:
+                return tell(copy_of(standing.account), index)
             decision = Decision(copy_of(standing.account), standing.at, NOBODY, index)
             pass_time(decision)
             return tell(decision.account, decision.index)
@@ -102,9 +108,9 @@ class Moments:
 
     async def computed(self, standing: Standing, compute: Callable[[AccountIndex], T]) -> T:
         """What ``compute`` makes of the index as it was at the moment."""
-        if standing.index is not None:
-            return compute(standing.index)
-        return await computed(self._accounts, standing.team_id, compute)
+        return await computed(
+            self._accounts, standing.team_id, compute, replayed=standing.index, version=standing.version
+        )
 
     def wait(self) -> Wait:
         """Waits for versions, within the bound."""
@@ -134,7 +140,8 @@ class Moments:
         account = replay.account
         assert account is not None, "a version of the account was found, and no event"
         at = max(min(moment.as_of or account.recorded_at, found.now), account.recorded_at)
-        return Standing(account, at, position, account.version, replay.index)
+        is_version = moment.at_version is not None
+        return Standing(account, at, position, account.version, replay.index, is_version)
 
     async def stream(self, team_id: str, until: int) -> AsyncIterator[StoredEvent]:
         """The team's events up to a version, read page by page."""

@@ -11,9 +11,18 @@ import msgspec
 from domain.account.applying import apply, opened
 from domain.account.decision import Decision, copy_of
 from domain.account.due import pass_time
-from domain.account.estimating import NOBODY, account_at
-from domain.account.events import AccountEvent, AccountOpened, RecordedEvent
-from domain.account.index import AccountIndex, IndexOverlay
+from domain.account.estimating import NOBODY
+from domain.account.events import (
+    CHARGES,
+    AccountEvent,
+    AccountOpened,
+    Charge,
+    CreditsCharged,
+    HoldCaptured,
+    RecordedEvent,
+    UsageWaived,
+)
+from domain.account.index import AccountIndex, IndexKind, IndexOverlay, UsageOnFile
 from domain.account.state import Hold, TeamAccount
 from projections.balance import available_micros
 from projections.moves import NOTHING, sums_after
@@ -96,6 +105,7 @@ class ReplayFilter(msgspec.Struct, frozen=True, kw_only=True):
         return self.recorded_until is not None and step.recorded_at >= self.recorded_until
 
 
+CLAIMED = (CreditsCharged, UsageWaived, HoldCaptured)
 EQUAL_FIELDS = ("member", "project", "action", "work", "charge_id", "lot_id", "hold_id")
 WHOLE = ReplayFilter()
 
@@ -170,18 +180,64 @@ def account_as_of(source: EventSource, team_id: str, at: datetime) -> TeamAccoun
 
     None when the team had no account yet. ``version`` counts due facts that were booked later, or never, as if written.
     """
-    account = account_known_at(source, team_id, at)
-    return None if account is None else account_at(account, at)
+    replay = _known_at(source, team_id, at)
+    if replay.account is None:
+        return None
+    index = PlayedIndex(replay.index, source, team_id, replay.account.version)
+    account, _ = replay.due(at, index)
+    return account
 
 
 def account_known_at(source: EventSource, team_id: str, at: datetime) -> TeamAccount | None:
     """The account after the last event recorded by the instant, without what was due but not yet booked."""
+    account = _known_at(source, team_id, at).account
+    return None if account is None else copy_of(account)
+
+
+def _known_at(source: EventSource, team_id: str, at: datetime) -> Replay:
+    """A replay of every event recorded by the instant."""
     replay = Replay()
     for recorded in source.events(team_id):
         if recorded.event.recorded_at > at:
             break
         replay.play(recorded)
-    return None if replay.account is None else copy_of(replay.account)
+    return replay
+
+
+class PlayedIndex:
+    """The index of an account at a version: entries as a replay left them, charges read from the stream again.
+
+    A replay keeps no charges, or it would need the memory of the whole stream; few due facts ask for them.
+    """
+
+    def __init__(self, entries: AccountIndex, source: EventSource, team_id: str, version: int) -> None:
+        self._entries = entries
+        self._source = source
+        self._team_id = team_id
+        self._version = version
+
+    def usage(self, usage_key: str) -> UsageOnFile | None:
+        """The event that holds the claim."""
+        for recorded in self._source.events(self._team_id, until=self._version):
+            event = recorded.event
+            if isinstance(event, CLAIMED) and event.charge_id == usage_key:
+                return UsageOnFile(recorded.originator_version, event)
+        return None
+
+    def entry(self, kind: IndexKind, key: str) -> bytes | None:
+        """The entry as it was."""
+        return self._entries.entry(kind, key)
+
+    def latest(self, kind: IndexKind, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+        """The entries as they were, greatest key first."""
+        return self._entries.latest(kind, prefix)
+
+    def charges_since(self, recorded_since: datetime) -> Iterator[Charge]:
+        """The charges up to the version, oldest first."""
+        for recorded in self._source.events(self._team_id, until=self._version):
+            event = recorded.event
+            if isinstance(event, CHARGES) and event.recorded_at >= recorded_since:
+                yield event
 
 
 def effective_at(event: AccountEvent) -> datetime:

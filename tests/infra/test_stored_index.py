@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
+from typing_extensions import override
 
 from api.ports import DenialRepeats
 from domain.account.decision import Decision, account_id
+from domain.account.events import CreditsHeld
 from domain.account.funding import grant_credits
 from domain.account.holding import Use, capture_hold, place_hold, release_hold
 from domain.account.index import IndexChange, IndexKind, IndexOverlay
@@ -23,6 +25,7 @@ from infra.postgres.account_reads import AsyncShards, PostgresAccountReads
 from infra.postgres.batch_writer import PostgresBatchStore
 from infra.postgres.heads import StoredIndex, key_beyond, last_version_before, load_claims
 from infra.postgres.index_rows import change_index
+from infra.postgres.ledger_store import Clock
 from infra.postgres.shards import ShardMap
 from infra.postgres.verification import verify
 from tests.builders import micros, when
@@ -42,6 +45,11 @@ def shards(database_url: str) -> Iterator[ShardMap]:
 def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(database_url) as connection:
         yield connection
+
+
+def at(now: datetime) -> Clock:
+    """A clock that stands."""
+    return lambda _: now
 
 
 def asked(database_url: str, shards: ShardMap, question: Any) -> Any:
@@ -117,14 +125,14 @@ def test_charges_since_an_instant_are_those_recorded_then_or_later(
     expected: list[tuple[datetime, str]] = []
     for hour in range(1, 8):
         now = START + timedelta(hours=hour)
-        store = PostgresBatchStore(shards, clock=lambda _, now=now: now)
+        store = PostgresBatchStore(shards, clock=at(now))
         for record in [usage("acme", f"u{hour}-{n}") for n in range(hour % 3)]:
             charge(store, [record])
             expected.append((now, record.usage_key()))
         store.close()
         if hour % 2:
             held = _held(told(shards, "acme", now, lambda d: place_hold(d, micros(5), _USE, 600)))
-            made = told(shards, "acme", now, lambda d, held=held: _capture(d, held))
+            made = told(shards, "acme", now, _capturing(held))
             expected += [(now, each.charge_id) for each in made.events if hasattr(each, "charge_id")]
     index = StoredIndex(connection.cursor(), shards.shard_of("acme"), "acme")
 
@@ -144,6 +152,7 @@ def test_finding_the_first_version_since_an_instant_takes_few_looks(
     looks = 0
 
     class Counting(psycopg.Cursor[Any]):
+        @override
         def execute(self, *arguments: Any, **more: Any) -> Any:
             nonlocal looks
             looks += 1
@@ -165,7 +174,7 @@ def test_a_capture_can_be_refunded_and_is_no_claim_of_usage(
 ) -> None:
     _opened(shards, "acme")
     held = _held(told(shards, "acme", START, lambda d: place_hold(d, micros(5), _USE, 600)))
-    captured = told(shards, "acme", START, lambda d: _capture(d, held))
+    captured = told(shards, "acme", START, _capturing(held))
     charge_id = next(each.charge_id for each in captured.events if hasattr(each, "charge_id"))
     shard = shards.shard_of("acme")
 
@@ -190,7 +199,7 @@ def test_ended_holds_come_newest_first_however_many_digits_their_ids_have(
     for minute in range(12):
         now = START + timedelta(minutes=minute)
         held = _held(told(shards, "acme", now, lambda d: place_hold(d, micros(1), _USE, 600)))
-        told(shards, "acme", now, lambda d, held=held: release_hold(d, held))
+        told(shards, "acme", now, _releasing(held))
         made.append(held)
 
     async def pages(reads: PostgresAccountReads) -> list[str]:
@@ -266,9 +275,16 @@ def _opened(shards: ShardMap, team: str) -> None:
 
 
 def _held(decision: Decision) -> str:
-    return next(each.hold_id for each in decision.events if hasattr(each, "hold_id"))
+    return next(each.hold_id for each in decision.events if isinstance(each, CreditsHeld))
 
 
-def _capture(decision: Decision, hold_id: str) -> None:
-    charge_id = f"{decision.account.version:032x}"
-    capture_hold(decision, hold_id, micros(5), None, charge_id)
+def _capturing(hold_id: str) -> Callable[[Decision], None]:
+    def capture(decision: Decision) -> None:
+        charge_id = f"{decision.account.version:032x}"
+        capture_hold(decision, hold_id, micros(5), None, charge_id)
+
+    return capture
+
+
+def _releasing(hold_id: str) -> Callable[[Decision], object]:
+    return lambda decision: release_hold(decision, hold_id)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from threading import Barrier, Thread
@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from domain.account.decision import account_id
+from domain.account.decision import Decision, account_id
 from domain.account.due import pass_time
 from domain.account.events import PlanTerms
 from domain.account.funding import AskedLot, grant_credits
@@ -28,7 +28,7 @@ from domain.ticking import tick
 from infra.postgres import due_teams
 from infra.postgres.connections import Timeouts
 from infra.postgres.due_teams import DueTeams
-from infra.postgres.ledger_store import PostgresLedgerStore
+from infra.postgres.ledger_store import Clock, PostgresLedgerStore
 from infra.postgres.shards import ShardMap
 from infra.postgres.verification import verify
 from infra.settings import REPOSITORY
@@ -58,11 +58,19 @@ def shards(database_url: str) -> Iterator[ShardMap]:
     shards.close()
 
 
+def at(now: datetime) -> Clock:
+    """A clock that stands."""
+    return lambda _: now
+
+
+def opening(team: str) -> Callable[[Decision], None]:
+    """The rule that opens the team's account."""
+    return lambda decision: open_account(decision, team, "UTC", 1, "standard")
+
+
 def ticked(shards: ShardMap, now: datetime) -> Ticked:
     """What one tick at an instant of the story did."""
-    return tick_due_teams(
-        PostgresLedgerStore(shards, clock=lambda _: now), DueTeams(shards, clock=lambda _: now)
-    )
+    return tick_due_teams(PostgresLedgerStore(shards, clock=at(now)), DueTeams(shards, clock=at(now)))
 
 
 def idle(shards: ShardMap, *teams: str, plan: PlanTerms | None = None) -> None:
@@ -72,7 +80,7 @@ def idle(shards: ShardMap, *teams: str, plan: PlanTerms | None = None) -> None:
             shards,
             team,
             START,
-            lambda decision, team=team: open_account(decision, team, "UTC", 1, "standard"),
+            opening(team),
         )
         if plan is not None:
             told(shards, team, START, lambda decision: assign_plan(decision, plan, "now"))
@@ -142,7 +150,7 @@ def test_what_a_tick_books_is_what_the_next_command_would_have_booked_i18(
 ) -> None:
     idle(shards, "ticked", "asked", plan=PLAN)
 
-    tick(PostgresLedgerStore(shards, clock=lambda _: LATE), "ticked")
+    tick(PostgresLedgerStore(shards, clock=at(LATE)), "ticked")
     told(shards, "asked", LATE, pass_time)
 
     assert kinds(database_url, "ticked") == kinds(database_url, "asked")
@@ -165,10 +173,10 @@ def test_ticks_on_the_way_lead_to_the_same_account_as_one_at_the_end_i20(
     database_url: str, shards: ShardMap
 ) -> None:
     idle(shards, "often", "once", plan=PLAN)
-    store = PostgresLedgerStore(shards, clock=lambda _: LATE)
+    store = PostgresLedgerStore(shards, clock=at(LATE))
     for hours in range(0, 62 * 24, 7):
         now = START + timedelta(hours=hours)
-        tick(PostgresLedgerStore(shards, clock=lambda _, now=now: now), "often")
+        tick(PostgresLedgerStore(shards, clock=at(now)), "often")
 
     for team in ("often", "once"):
         tick(store, team)
@@ -252,9 +260,7 @@ def test_due_teams_are_found_by_the_index_of_due_instants(database_url: str, sha
 
 def test_the_loop_ends_after_the_team_in_hand(shards: ShardMap) -> None:
     idle(shards, "acme")
-    loop = TickLoop(
-        PostgresLedgerStore(shards, clock=lambda _: LATE), DueTeams(shards, clock=lambda _: LATE), 0.05
-    )
+    loop = TickLoop(PostgresLedgerStore(shards, clock=at(LATE)), DueTeams(shards, clock=at(LATE)), 0.05)
     done: list[Ticked] = []
     thread = Thread(target=lambda: done.append(loop.run()))
 
