@@ -14,6 +14,7 @@ import psycopg
 from psycopg import IsolationLevel
 from psycopg.rows import TupleRow
 
+from domain.account.events import HoldDenied
 from domain.team.state import team_stream_id
 from infra.postgres.mapper import ACCOUNT_SHAPES, TEAM_SHAPES
 from infra.postgres.read_models import StatementModel, statement_row
@@ -136,6 +137,7 @@ class _Verification:
             with connection.transaction():
                 self._findings += _check_positions(connection, shard)
                 self._findings += _check_strays(connection, shard)
+                self._findings += _check_denials(connection, shard)
                 self._findings += _check_tracking(connection, shard)
             self._events_in_log += _log_positions(connection).get(shard, 0)
         after = ""
@@ -384,6 +386,27 @@ def _check_strays(connection: Connection, shard: int) -> Iterator[Finding]:
                 expected="one",
                 found="none",
             )
+
+
+def _check_denials(connection: Connection, shard: int) -> Iterator[Finding]:
+    """Repeats are counted only of denials that are on file."""
+    rows = connection.execute(
+        "SELECT d.team_id, d.version FROM denial_repeat d WHERE d.shard = %s AND NOT EXISTS ("
+        " SELECT FROM account_head h JOIN ledger_events e ON e.shard = h.shard AND e.originator_id = h.account_id"
+        " WHERE h.shard = d.shard AND h.team_id = d.team_id AND e.originator_version = d.version AND e.topic = %s)"
+        " ORDER BY 1, 2 LIMIT 100",
+        (shard, HoldDenied.TOPIC),
+    ).fetchall()
+    for team_id, version in rows:
+        yield Finding(
+            table="denial_repeat",
+            shard=shard,
+            team_id=team_id,
+            version=version,
+            what="denial that was repeated",
+            expected="one",
+            found="none",
+        )
 
 
 def _check_tracking(connection: Connection, shard: int) -> Iterator[Finding]:

@@ -243,6 +243,20 @@ def test_a_repeated_denial_is_counted_beside_its_event_and_not_appended(
     assert [each.repeated_denial for each in denials] == [None, 3, 3, 3]
     repeats = asked(database_url, shards, lambda reads: reads.denial_repeats("acme", [1, 2, 3]))
     assert repeats == {3: DenialRepeats(3, START + timedelta(seconds=3))}
+    assert verify(shards).findings == []
+
+
+def test_repeats_of_a_denial_that_is_not_on_file_are_found_i7(database_url: str, shards: ShardMap) -> None:
+    _opened(shards, "acme")
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "INSERT INTO denial_repeat (shard, team_id, version, repeats, last_at) VALUES (%s, 'acme', 2, 1, now())",
+            (shards.shard_of("acme"),),
+        )
+
+    findings = verify(shards).findings
+
+    assert [(each.table, each.team_id, each.version) for each in findings] == [("denial_repeat", "acme", 2)]
 
 
 def test_views_show_what_is_held_and_verification_agrees_with_every_kind_of_entry_i7(
