@@ -25,7 +25,7 @@ from domain.account.state import TeamAccount, in_force
 from domain.errors import UnknownDispute, UnknownHold, UnknownPayment
 from projections.balance import Balance, balance_of
 from projections.holds import hold_of, holds_of
-from projections.limits import limits_at
+from projections.limits import limits_as_booked
 
 
 class AccountQueries:
@@ -73,8 +73,8 @@ class AccountQueries:
     async def limits(self, team_id: str, moment: Moment = NOW) -> LimitsAnswer:
         """Every limit, with what its running window has left."""
         standing = await self._moments.standing(team_id, moment)
-        limits = await self._moments.computed(
-            standing, lambda index: limits_at(standing.account, index, standing.at)
+        limits = await self._moments.booked(
+            standing, lambda account, index: limits_as_booked(account, index, standing.at)
         )
         return LimitsAnswer(**standing.place(), data=[LimitAnswer.of(limit) for limit in limits])
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 import msgspec
 
 from api.answers_audits import ReplayAnswer, ReplayLine
 from api.cursors import Cursors
 from api.errors import UnknownDenial
+from api.index_reads import computed
 from api.moments import NOW, Moment, Moments, not_reached, recorded
 from api.ports import AccountOnFile, AccountReads, StoredEvent
 from domain.account import lots
 from domain.account.events import CHARGES, ChargeRefunded, LotTerms
+from domain.account.index import AccountIndex
 from domain.errors import Malformed, UnknownCharge, UnknownTeam
 from domain.times import instant_text
 from projections.diff import AccountDiff, DiffStory
@@ -23,6 +26,9 @@ from projections.explain_balance import BalanceExplained, BalanceStory
 from projections.explain_denial import DenialExplained, DenialStory
 from projections.movements import NEWEST_DEFAULT
 from projections.replay import EQUAL_FIELDS, Replay, ReplayFilter, ReplayStep
+
+Story = BalanceStory | DenialStory | DiffStory
+T = TypeVar("T")
 
 
 class Audits:
@@ -56,7 +62,9 @@ class Audits:
         async for stored in self._moments.stream(team_id, last):
             story.play(recorded(stored))
             position = stored.position
-        return story.told(_instant(moment, found), position if moment.is_past else found.position)
+        place = position if moment.is_past else found.position
+        at = _instant(moment, found)
+        return await self._computed(team_id, story, last, lambda index: story.told(at, place, index))
 
     async def denial(
         self, team_id: str, version: int, moment: Moment = NOW, newest: int = NEWEST_DEFAULT
@@ -76,7 +84,9 @@ class Audits:
         if use is not None:
             async for stored in self._moments.stream(team_id, version - 1):
                 use.play(recorded(stored))
-        return story.told(use, _instant(moment, found), newest), found.position
+        at = _instant(moment, found)
+        told = await self._computed(team_id, story, last, lambda index: story.told(use, at, newest, index))
+        return told, found.position
 
     async def replay(
         self, team_id: str, asked: ReplayFilter, limit: int, after: str | None, moment: Moment = NOW
@@ -129,10 +139,22 @@ class Audits:
         if first > last or (before.at and after.at and before.at > after.at):
             raise Malformed("from is later than to: give the earlier moment first", field="from")
         story, position = DiffStory(before, after, found.now), 0
+        is_begun = False
         async for stored in self._moments.stream(team_id, last):
+            if not is_begun and stored.version > first:
+                await self._computed(team_id, story, first, story.begin)
+                is_begun = True
             story.play(recorded(stored))
             position = stored.position
-        return story.told(position)
+        if not is_begun:
+            await self._computed(team_id, story, first, story.begin)
+        return await self._computed(team_id, story, last, lambda index: story.told(position, index))
+
+    async def _computed(
+        self, team_id: str, story: Story, version: int, compute: Callable[[AccountIndex], T]
+    ) -> T:
+        """What ``compute`` makes of the index as it was at the version; it may be called again before it has changed anything."""
+        return await computed(self._accounts, team_id, compute, replayed=story.index, version=version)
 
     async def _version_of(self, team_id: str, moment: DiffMoment, found: AccountOnFile) -> int:
         """The last version that the moment knows of; 0 before the account was opened."""

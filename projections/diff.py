@@ -1,7 +1,7 @@
 """What changed on an account between two instants or versions, part by part, adding up exactly.
 
-Each side is the account as the ledger knew it then, with everything booked that was due by then. Facts due at the first side
-that were written later are counted there once and not again between.
+At an instant an account is as the ledger knew it then, with everything booked that was due by then: facts due at the first side
+that were written later are counted there once and not again between. At a version it is right after that event.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from datetime import datetime
 import msgspec
 
 from domain.account.events import AccountEvent, RecordedEvent
+from domain.account.index import AccountIndex
 from domain.account.lots import find
 from domain.account.state import TeamAccount
 from domain.amounts import format_credits
+from domain.errors import Malformed
 from projections.balance import Balance, balance_as_booked
 from projections.explain_balance import Flow
 from projections.holds import HoldBalance, holds_of
-from projections.limits import LimitBalance, limits_at
+from projections.limits import LimitBalance, limits_as_booked
 from projections.movements import Happened, KindSum, changes_text
 from projections.moves import NOTHING, Sums, lot_moves, sums_after
 from projections.replay import Replay
-from projections.words import credits_words, lot_words, scope_words, signed, time_words
+from projections.words import credits_words, kind_words, lot_words, scope_words, signed, time_words
 
 PARTS = ("settled", "available", "held", "withheld", "lapsed", "upcoming", "debt")
 
@@ -132,7 +134,10 @@ _NEVER = _Seen(Side(version=0, at=None), None, {}, {}, {}, {}, NOTHING)
 
 
 class DiffStory:
-    """Plays a team's stream from its first event to the later moment; memory grows with what changed between."""
+    """Plays a team's stream from its first event to the later moment; memory grows with what changed between.
+
+    ``begin`` is called once all that the first moment knows was played, ``told`` at the end; each may ask the index for charges.
+    """
 
     def __init__(self, before: Moment, after: Moment, now: datetime | None = None) -> None:
         self._before, self._after, self._now = before, after, now
@@ -144,32 +149,33 @@ class DiffStory:
         self._events = 0
         self._flows: dict[str, dict[str, tuple[int, int]]] = {}
 
-    def includes(self, recorded: RecordedEvent) -> bool:
-        """Whether the event is no later than the later moment; the first that is ends the story."""
-        return self._after.includes(recorded)
+    @property
+    def index(self) -> AccountIndex:
+        """The index as the events played have left it, without charges."""
+        return self._replay.index
 
     def play(self, recorded: RecordedEvent) -> None:
         """The event belongs to the first side, or lies between."""
-        if self._seen is None and not self._before.includes(recorded):
-            self._begin()
         self._replay.play(recorded)
         if self._seen is not None:
             self._events += 1
             self._take(recorded.event, recorded.originator_version)
 
-    def told(self, position: int = 0) -> AccountDiff:
-        """The difference, once every event up to the later moment was played."""
-        if self._seen is None:
-            self._begin()
+    def told(self, position: int = 0, index: AccountIndex | None = None) -> AccountDiff:
+        """The difference, once every event up to the later moment was played.
+
+        Raises: Malformed when the first side counts facts that were due then and are written after the second, a version.
+        """
         before = self._seen
         assert before is not None, "the first side was seen"
         account = self._replay.account
         assert account is not None, "nothing was played"
-        at = self._instant(self._after, account)
-        passed, due = self._replay.due(at)
+        at, passed, due = self._passed(self._after, account, index)
         for event in due:
             self._take(event, None)
-        after = _see(passed, at, account.version, position, self._replay)
+        if self._counted_already:
+            raise Malformed("from is later than to: what was due at from is written after to", field="from")
+        after = _see(passed, at, account.version, position, self._replay, due, index)
         told = AccountDiff(
             team_id=account.team_id,
             before=before.side,
@@ -186,14 +192,14 @@ class DiffStory:
         _check(told)
         return told
 
-    def _begin(self) -> None:
+    def begin(self, index: AccountIndex | None = None) -> None:
+        """What was played is the first side; what follows lies between."""
         account = self._replay.account
         if account is None:
             self._seen = _NEVER
             return
-        at = self._instant(self._before, account)
-        passed, due = self._replay.due(at)
-        self._seen = _see(passed, at, account.version, 0, self._replay, due)
+        at, passed, due = self._passed(self._before, account, index)
+        self._seen = _see(passed, at, account.version, 0, self._replay, due, index)
         self._sums = self._seen.sums
         # What was due then is written first of all that follows, whoever comes next: it is counted on this side already.
         self._counted_already = len(due)
@@ -211,10 +217,15 @@ class DiffStory:
             events, moved = flows.get(kind, (0, 0))
             flows[kind] = (events + 1, moved + change_micros)
 
-    def _instant(self, moment: Moment, account: TeamAccount) -> datetime:
-        """The instant for which a side is told: the one asked for, no later than now, else that of its last event."""
-        at = moment.at or account.recorded_at
-        return max(at if self._now is None else min(at, self._now), account.recorded_at)
+    def _passed(
+        self, moment: Moment, account: TeamAccount, index: AccountIndex | None
+    ) -> tuple[datetime, TeamAccount, list[AccountEvent]]:
+        """The instant for which a side is told, the account then, and what was due by then and not written."""
+        if moment.at is None:
+            return account.recorded_at, account, []
+        at = max(moment.at if self._now is None else min(moment.at, self._now), account.recorded_at)
+        passed, due = self._replay.due(at, index)
+        return at, passed, due
 
     def _lots(self, before: _Seen, after: _Seen) -> Iterator[LotDiff]:
         for lot_id in sorted(before.lots.keys() | after.lots.keys() | self._flows.keys()):
@@ -248,11 +259,12 @@ def _see(
     version: int,
     position: int,
     replay: Replay,
-    due: list[AccountEvent] | None = None,
+    due: list[AccountEvent],
+    index: AccountIndex | None,
 ) -> _Seen:
     balance = balance_as_booked(passed, at, position, version)
     sums = replay.sums
-    for event in due or []:
+    for event in due:
         sums = sums_after(event, sums)
     lots: dict[str, tuple[int, str, str]] = {
         lot.lot_id: (lot.remaining_micros, lot.state, lot_words(found.terms))
@@ -264,7 +276,7 @@ def _see(
         balance,
         lots,
         {hold.hold_id: hold for hold in holds_of(passed)},
-        {limit.limit_id: limit for limit in limits_at(passed, replay.index, at)},
+        {limit.limit_id: limit for limit in limits_as_booked(passed, index or replay.index, at)},
         _told_terms(passed),
         sums,
     )
@@ -356,7 +368,7 @@ def _text(told: AccountDiff) -> Iterator[str]:
     yield "What happened between:" if told.between else "Nothing moved credits between."
     for kind in told.between:
         change = changes_text(kind.settled_change_micros, kind.held_change_micros, kind.debt_change_micros)
-        yield f"  {kind.events} × {kind.kind}: {change}"
+        yield f"  {kind_words(kind.kind, kind.events)}: {change}"
     yield from _headed("Lots:", map(_lot_text, told.lots))
     yield from _headed("Holds:", map(_hold_text, told.holds))
     yield from _headed("Limits:", map(_limit_text, told.limits))
@@ -376,7 +388,9 @@ def _side(side: Side) -> str:
 
 
 def _lot_text(lot: LotDiff) -> str:
-    flows = ", ".join(f"{signed(flow.change_micros)} by {flow.events} × {flow.kind}" for flow in lot.flows)
+    flows = ", ".join(
+        f"{signed(flow.change_micros)} by {kind_words(flow.kind, flow.events)}" for flow in lot.flows
+    )
     states = f", {lot.state_before} → {lot.state_after}" if lot.state_before != lot.state_after else ""
     amounts = f"{format_credits(lot.before_micros)} → {format_credits(lot.after_micros)} ({signed(lot.change_micros)})"
     return f"{lot.lot_id}: {amounts}{states}{': ' + flows if flows else ''}"

@@ -8,6 +8,7 @@ from datetime import datetime
 import msgspec
 
 from domain.account.events import AccountEvent, LotTerms, RecordedEvent
+from domain.account.index import AccountIndex
 from domain.account.lots import find
 from domain.account.state import Hold
 from domain.amounts import format_credits
@@ -19,6 +20,7 @@ from projections.words import (
     actor_words,
     credits_words,
     event_words,
+    kind_words,
     lot_words,
     scope_words,
     signed,
@@ -130,9 +132,9 @@ class BalanceStory:
         self._lots: dict[str, _LotStory] = {}
 
     @property
-    def is_begun(self) -> bool:
-        """Whether there is an account yet."""
-        return self._replay.account is not None
+    def index(self) -> AccountIndex:
+        """The index as the events played have left it, without charges."""
+        return self._replay.index
 
     def play(self, recorded: RecordedEvent) -> None:
         """The event belongs to what is explained."""
@@ -142,13 +144,17 @@ class BalanceStory:
         self._happened.take(recorded.event, recorded.originator_version, change)
         self._move(recorded.event, recorded.originator_version)
 
-    def told(self, at: datetime | None, position: int) -> BalanceExplained:
-        """The explanation at the instant, or at that of the last event, whichever is later. It is asked for once."""
+    def told(self, at: datetime | None, position: int, index: AccountIndex | None = None) -> BalanceExplained:
+        """The explanation at the instant with everything due by then, or (None) right after the last event; asked for once."""
         account = self._replay.account
         assert account is not None, "nothing was played"
         version = account.version
-        at = max(at or account.recorded_at, account.recorded_at)
-        account, due = self._replay.due(at)
+        due: list[AccountEvent] = []
+        if at is None:
+            at = account.recorded_at
+        else:
+            at = max(at, account.recorded_at)
+            account, due = self._replay.due(at, index)
         sums = self._replay.sums
         for event in due:
             after = sums_after(event, sums)
@@ -298,7 +304,9 @@ def _lot_text(lot: LotExplained) -> Iterator[str]:
     for came in (lot.origin_came, lot.came):
         if came is not None:
             yield f"    {came.words}, {_place(came)}"
-    flows = ", ".join(f"{signed(flow.change_micros)} by {flow.events} × {flow.kind}" for flow in lot.flows)
+    flows = ", ".join(
+        f"{signed(flow.change_micros)} by {kind_words(flow.kind, flow.events)}" for flow in lot.flows
+    )
     yield f"    {flows}: {format_credits(lot.remaining_micros)} left"
 
 

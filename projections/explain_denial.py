@@ -182,6 +182,11 @@ class DenialStory:
             self._rules = rules_at(account, self._replay.index, denial.recorded_at, denial)
         self._replay.play(recorded)
 
+    @property
+    def index(self) -> AccountIndex:
+        """The index as the events played have left it, without charges."""
+        return self._replay.index
+
     def use(self) -> UseStory | None:
         """Who collects the charges behind the denial, from the events before it; None when no limit denied."""
         denial = self.denial
@@ -192,7 +197,11 @@ class DenialStory:
         return UseStory(terms, denial.window_start, denial.window_end)
 
     def told(
-        self, use: UseStory | None, at: datetime | None = None, newest: int = NEWEST_DEFAULT
+        self,
+        use: UseStory | None,
+        at: datetime | None = None,
+        newest: int = NEWEST_DEFAULT,
+        index: AccountIndex | None = None,
     ) -> DenialExplained:
         """The explanation, once the stream was played, and the events before the denial to ``use``."""
         denial, then = self.denial, self._then
@@ -223,7 +232,7 @@ class DenialStory:
             holds=holds,
             ways=list(_limit_ways(denial, rule) if rule.rule == "limit" else _available_ways(denial, then)),
             contradictions=list(_contradictions(rule, self._rules, used, sum(h.held_micros for h in holds))),
-            since=self._since(denial, at),
+            since=self._since(denial, at, index or self._replay.index),
         )
 
     def _terms(self) -> LimitTerms | None:
@@ -233,12 +242,16 @@ class DenialStory:
         limit = find_limit(then, denial.limit_id)
         return limit.terms if limit else None
 
-    def _since(self, denial: HoldDenied, at: datetime | None) -> Since:
+    def _since(self, denial: HoldDenied, at: datetime | None, index: AccountIndex) -> Since:
         account = self._replay.account
         assert account is not None, "the denial was played"
-        at = max(at or account.recorded_at, account.recorded_at)
-        passed, _ = self._replay.due(at)
-        rules = rules_at(passed, self._replay.index, at, denial)
+        passed = account
+        if at is None:
+            at = account.recorded_at
+        else:
+            at = max(at, account.recorded_at)
+            passed, _ = self._replay.due(at, index)
+        rules = rules_at(passed, index, at, denial)
         return Since(
             at=at, version=account.version, would_pass=all(rule.has_room for rule in rules), rules=rules
         )

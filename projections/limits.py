@@ -48,7 +48,11 @@ def limits_at(account: TeamAccount, index: AccountIndex, at: datetime) -> list[L
     Source: design, "Read models" (rows store facts, answers are computed for the instant they state).
     """
     at = max(at, account.recorded_at)
-    account = account_at(account, at, index)
+    return limits_as_booked(account_at(account, at, index), index, at)
+
+
+def limits_as_booked(account: TeamAccount, index: AccountIndex, at: datetime) -> list[LimitBalance]:
+    """Every limit as it stands at ``at`` on an account on which everything due by then is booked."""
     return [_limit(limit, account, index, at) for limit in account.limits]
 
 

@@ -17,7 +17,7 @@ from domain.amounts import format_credits
 from projections.moves import NOTHING, Sums
 from projections.replay import effective_at
 from projections.statement import told_of
-from projections.words import actor_words, event_words, signed, time_words
+from projections.words import actor_words, event_words, kind_words, signed, time_words
 
 NEWEST_DEFAULT = 20
 NEWEST_MAX = 500
@@ -139,7 +139,7 @@ def movements_text(told: Movements) -> Iterable[str]:
     """The list as lines of text, with its sum."""
     for each in told.before:
         change = changes_text(each.settled_change_micros, each.held_change_micros, each.debt_change_micros)
-        yield f"  {each.month}  {each.events} × {each.kind}: {change}"
+        yield f"  {each.month}  {kind_words(each.kind, each.events)}: {change}"
     for movement in told.newest:
         change = changes_text(
             movement.settled_change_micros, movement.held_change_micros, movement.debt_change_micros

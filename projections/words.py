@@ -71,6 +71,34 @@ def limit_words(terms: e.LimitTerms) -> str:
     return f"{kind} limit {terms.limit_id}: {credits_words(terms.cap_micros)} per {terms.window} for {scope}"
 
 
+_KINDS = {
+    "CreditsGranted": ("grant", "grants"),
+    "CreditsToppedUp": ("top-up", "top-ups"),
+    "AllowanceGranted": ("allowance", "allowances"),
+    "CreditsRolledOver": ("rollover", "rollovers"),
+    "CreditsCharged": ("charge", "charges"),
+    "HoldCaptured": ("capture of a hold", "captures of holds"),
+    "ChargeRefunded": ("refund", "refunds"),
+    "CreditsExpired": ("expiry", "expiries"),
+    "DebtRepaid": ("repayment of debt", "repayments of debt"),
+    "GrantVoided": ("voided grant", "voided grants"),
+    "BalanceRaised": ("raise by hand", "raises by hand"),
+    "BalanceLowered": ("lowering by hand", "lowerings by hand"),
+    "CreditsHeld": ("hold made", "holds made"),
+    "HoldReleased": ("hold released", "holds released"),
+    "HoldExpired": ("hold expired", "holds expired"),
+    "ChargebackOpened": ("chargeback opened", "chargebacks opened"),
+    "ChargebackWon": ("chargeback won", "chargebacks won"),
+    "ChargebackLost": ("chargeback lost", "chargebacks lost"),
+}
+
+
+def kind_words(kind: str, events: int) -> str:
+    """So many events of a kind, as people call them: "1 refund", "3 charges"."""
+    one, many = _KINDS.get(kind, (kind, kind))
+    return f"{events} {one if events == 1 else many}"
+
+
 def window_words(start: datetime, end: datetime | None) -> str:
     """The bounds of a window."""
     return f"{time_words(start)} to {time_words(end)}" if end else f"since {time_words(start)}, without end"

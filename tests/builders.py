@@ -192,6 +192,7 @@ class AnAccount:
     def asked(self, at: str, command: Command) -> Given:
         """What the ledger's decider of the command gives at that instant; a refusal leaves all as it was."""
         decision = self._decision(at)
+        decision.reason = command.reason
         pass_time(decision)
         decision.index = IndexOverlay(self.index)
         self._asked += 1

@@ -12,7 +12,7 @@ import msgspec
 from domain.account.charging import charge_usage
 from domain.account.decision import Decision, copy_of
 from domain.account.events import AccountEvent, CostBasis, CreditsCharged
-from domain.account.funding import grant_credits, top_up_credits
+from domain.account.funding import AskedLot, grant_credits, top_up_credits
 from domain.account.index import IndexOverlay
 from domain.account.opening import open_account
 from domain.account.refunding import refund_charge
@@ -74,7 +74,7 @@ class ATeam:
         return Origin("usage", step % 4, step) if self._streamed else None
 
     def grant(self, amount_micros: int, expires_at: datetime | None = None) -> None:
-        self._decide(lambda decision: grant_credits(decision, amount_micros, expires_at=expires_at))
+        self._decide(lambda decision: grant_credits(decision, amount_micros, asked=AskedLot(expires_at=expires_at)))
 
     def buy(self, amount_micros: int, reference: str) -> None:
         basis = CostBasis(100, "EUR")

@@ -152,7 +152,7 @@ def test_the_text_names_record_offset_card_lots_and_balance() -> None:
         "record: 1 from urn:test:usage",
         "rate card standard, version 1, digest ",
         "100 units × 1 = 100 credits",
-        "expires 2027-01-01T00:00:00.000000Z",
+        "expires 2027-01-01T00:00:00Z",
         "70 credits became debt",
         "sum: 100 credits",
         "After it (version 3): settled 0, debt 70",
