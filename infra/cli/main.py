@@ -16,6 +16,7 @@ from infra.cli import (
     catalogue,
     demo,
     disputes,
+    export,
     funding,
     history,
     holds,
@@ -82,7 +83,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     ),
     "Catalogue": (catalogue.publish,),
     "Stream": (stream.offset,),
-    "Operate": (audit.verify, audit.rebuild, about.config, about.openapi),
+    "Operate": (audit.verify, export.export, audit.rebuild, about.config, about.openapi),
 }
 for panel, commands in _PANELS.items():
     for command in commands:

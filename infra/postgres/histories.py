@@ -32,6 +32,24 @@ class PostgresEvents:
         for version, topic, state in self._stored(team_id, originator, after, until):
             yield RecordedEvent(originator, version, ACCOUNT_SHAPES.decode(topic, state))
 
+    def team_ids(self) -> Iterator[str]:
+        """Every team that has an account, shard by shard, by name."""
+        for shard in range(self._shards.count):
+            with self._shards.connection_for(shard) as connection:
+                rows = connection.execute(
+                    "SELECT team_id FROM account_head WHERE shard = %s ORDER BY team_id", (shard,)
+                ).fetchall()
+            yield from (team_id for (team_id,) in rows)
+
+    def has(self, team_id: str) -> bool:
+        """Whether the team has an account."""
+        shard = self._shards.shard_of(team_id)
+        with self._shards.connection_for(shard) as connection:
+            found = connection.execute(
+                "SELECT 1 FROM account_head WHERE shard = %s AND team_id = %s", (shard, team_id)
+            )
+            return found.fetchone() is not None
+
     def paperwork(
         self, team_id: str, after: int = 0, until: int | None = None
     ) -> Iterator[RecordedTeamEvent]:
