@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from pathlib import Path
 from threading import Barrier, Thread
-from typing import Any
 
 import psycopg
 import pytest
@@ -273,7 +273,7 @@ def test_the_loop_ends_after_the_team_in_hand(shards: ShardMap) -> None:
 
 
 def test_the_tick_process_ends_cleanly_when_asked_to(
-    database_url: str, shards: ShardMap, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    database_url: str, shards: ShardMap, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     idle(shards, "acme")
     monkeypatch.setenv("COFFER_DATABASE_URL", database_url)
@@ -295,6 +295,29 @@ def test_the_tick_process_ends_cleanly_when_asked_to(
 
     assert process.returncode == 0
     assert set(json.loads(printed)) == {"teams", "events", "busy", "failed"}
+
+
+def test_the_command_tells_what_it_booked_and_exits_1_when_a_team_could_not_be_read(
+    database_url: str, shards: ShardMap, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    idle(shards, "acme", "zebra")
+    _event_of_a_newer_shape(database_url, shards, "zebra")
+    monkeypatch.setenv("COFFER_DATABASE_URL", database_url)
+    monkeypatch.setenv("COFFER_STATE_DIRECTORY", str(tmp_path))
+
+    ran = subprocess.run(
+        [sys.executable, "-m", "infra.cli.main", "tick", "-o", "json"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    # The story lies in the past of the database's own clock.
+    printed = json.loads(ran.stdout)
+    assert (ran.returncode, printed["teams"], printed["busy"], printed["failed"]) == (1, 1, 0, 1)
+    assert printed["events"] == len(kinds(database_url, "acme")) - 4
+    assert "zebra" in ran.stderr
 
 
 def _event_of_a_newer_shape(database_url: str, shards: ShardMap, team: str) -> None:
