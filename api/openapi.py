@@ -9,7 +9,8 @@ from fastapi.openapi.utils import get_openapi
 
 from api import roles
 from api.commands.running import REPLAYED_HEADER
-from api.errors import STATUS, TYPE_PREFIX, code_of, every_error
+from api.documented import problem_table
+from api.errors import TYPE_PREFIX
 from api.problems import MEDIA_TYPE, Problem
 
 TITLE = "Coffer"
@@ -56,7 +57,7 @@ def document_of(app: FastAPI) -> dict[str, Any]:
         title=TITLE,
         version=VERSION,
         summary=_SUMMARY,
-        description=_DESCRIPTION + _types_of_problem(),
+        description=f"{_DESCRIPTION}\n{problem_table(TYPE_PREFIX)}",
         routes=app.routes,
         openapi_version="3.1.0",
     )
@@ -104,13 +105,3 @@ def _statuses(name: str, path: str, method: str) -> set[int]:
     if name in {"read_statement", "read_history"}:
         statuses |= {400}
     return statuses | ({503} if name == "readyz" else set())
-
-
-def _types_of_problem() -> str:
-    """Every cause of a problem that there is, as a table."""
-    lines = ["", "| type | status | when |", "|---|---|---|"]
-    classes = [*every_error(), *(each for each in STATUS if each not in set(every_error()))]
-    for each in sorted(classes, key=lambda error: (STATUS[error].status, code_of(error("")))):
-        meaning = (each.__doc__ or "").split("\n\n")[0].split(";")[0].replace("\n", " ").strip()
-        lines.append(f"| `{TYPE_PREFIX}{code_of(each(''))}` | {STATUS[each].status} | {meaning} |")
-    return "\n".join(lines) + "\n"

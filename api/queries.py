@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
+from uuid import uuid4
 
 import msgspec
 
@@ -30,11 +31,12 @@ from api.errors import UnknownRateCard
 from api.index_reads import computed
 from api.moments import NOW, Moment, Moments
 from api.ports import AccountOnFile, AccountReads, CatalogueReads, StatementReads, StoredEvent
-from api.quoting import quote_answer, quote_of
+from api.quoting import quote_answer
 from api.team_queries import TeamQueries
 from domain.account.decision import account_id
 from domain.account.estimating import Estimate, estimate
 from domain.account.index import AccountIndex, RefundsOfCharge
+from domain.account.quoting import quote_usage
 from domain.account.state import TeamAccount
 from domain.catalogue import Catalogue
 from domain.errors import UnknownCharge
@@ -169,21 +171,27 @@ class Queries:
         return EstimateAnswer.of(found, use.action, told)
 
     async def quote(self, team_id: str, use: Use, lasts_seconds: int) -> QuoteAnswer:
-        """A price that the ledger honours for so long. Raises: as ``estimate``; UnknownPrice when there is nothing to price."""
+        """A price that the ledger honours for so long.
+
+        Raises: UnknownAction, UnknownPrice, PriceOutOfRange, Malformed when there is nothing to price, AccountSuspended,
+        AccountClosed.
+        """
         standing = await self._moments.standing(team_id)
         catalogue = await asyncio.to_thread(self._catalogue.current)
-        told = await self._moments.computed(
-            standing, lambda index: _estimate(standing.account, standing.at, catalogue, index, use)
-        )
-        quote = quote_of(
-            told.priced,
-            team_id,
-            use.action,
-            use.meters,
-            use.dimensions,
-            use.project,
-            standing.at,
-            lasts_seconds,
+        quote = await self._moments.booked(
+            standing,
+            lambda account, index: quote_usage(
+                account,
+                catalogue,
+                index,
+                standing.at,
+                f"quote-{uuid4().hex}",
+                action=use.action,
+                meters=dict(use.meters),
+                dimensions=dict(use.dimensions),
+                project=use.project,
+                lasts_seconds=lasts_seconds,
+            ),
         )
         return quote_answer(quote, self._quote_keys[0], standing.place())
 

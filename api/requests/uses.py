@@ -7,12 +7,11 @@ from typing import Annotated
 from pydantic import Field
 
 from api.fields import DimensionValue, Id, Name, Quantity, Reason, Sent
+from domain.account.quoting import QUOTE_SECONDS, QUOTE_SECONDS_MAX, QUOTE_SECONDS_MIN
 from domain.commands import WithdrawQuote
 
 METERS_MAX = 16
 DIMENSIONS_MAX = 32
-QUOTE_SECONDS = 600
-QUOTE_SECONDS_MIN, QUOTE_SECONDS_MAX = 60, 86_400
 
 
 class EstimateBody(Sent):

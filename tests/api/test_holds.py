@@ -273,6 +273,6 @@ def test_a_use_without_a_price_has_no_quote(acme: Caller) -> None:
     unknown = acme.post(QUOTES, {"action": "music.generate", "meters": {"units": "1"}})
     too_short = acme.post(QUOTES, {"action": "image.generate", "meters": {"units": "1"}, "lasts_seconds": 59})
 
-    assert (nothing.status_code, nothing.json()["code"]) == (404, "unknown_price")
+    assert (nothing.status_code, nothing.json()["field"]) == (422, "meters")
     assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_action")
     assert too_short.status_code == 422

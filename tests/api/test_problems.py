@@ -65,9 +65,9 @@ def problem_of(answer: Any, status: int) -> dict[str, Any]:
 
 
 def test_a_path_or_a_method_that_is_not_there_is_a_problem_too(acme: Caller) -> None:
-    problem_of(acme.get("/v1/nothing"), 404)
+    assert problem_of(acme.get("/v1/nothing"), 404)["code"] == "no_such_path"
     wrong = acme.http.request("DELETE", "/v1/accounts/acme", headers=acme.headers)
-    problem_of(wrong, 405)
+    assert problem_of(wrong, 405)["code"] == "method_not_allowed"
     assert wrong.headers["allow"] == "GET"
 
 
@@ -302,7 +302,8 @@ def test_many_headers_are_refused(acme: Caller) -> None:
     """A9, I24."""
     many = {f"x-{number}": "y" for number in range(1_000)}
 
-    problem_of(acme.http.get("/v1/rate-cards", headers={**acme.headers, **many}), 431)
+    told = problem_of(acme.http.get("/v1/rate-cards", headers={**acme.headers, **many}), 431)
+    assert told["code"] == "headers_too_large"
     problem_of(acme.http.get("/v1/rate-cards?x=" + "y" * 5_000, headers=acme.headers), 431)
 
 

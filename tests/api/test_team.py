@@ -42,7 +42,13 @@ def test_billing_details_are_set_and_told(acme: Caller) -> None:
     told = acme.get(f"{TEAM}/billing-details").json()["billing_details"]
     assert before is None
     assert told == DETAILS | {"email": None, "tax_id": None}
-    for wrong in ({"country": "Germany"}, {"address_lines": []}, {"email": "nobody"}, {"name": " "}):
+    wrongs: list[dict[str, Any]] = [
+        {"country": "Germany"},
+        {"address_lines": []},
+        {"email": "nobody"},
+        {"name": " "},
+    ]
+    for wrong in wrongs:
         answer = acme.post(f"{TEAM}/billing-details", DETAILS | wrong)
         assert answer.status_code == 422, answer.text
 
