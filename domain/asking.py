@@ -37,6 +37,7 @@ from domain.account.limit_terms import remove_limit, set_limit
 from domain.account.opening import (
     close_account,
     open_account,
+    require_active,
     require_open,
     resume_account,
     schedule_zone_change,
@@ -111,6 +112,8 @@ class Asked:
             self.team_decision = TeamDecision(
                 self._load_team(), decision.at, decision.actor, decision.correlation_id, decision.reason
             )
+            # Both say one instant, also when the clock has gone back since the team's last event.
+            decision.at = self.team_decision.at
         return self.team_decision
 
     def id_of(self, kind: str) -> str:
@@ -290,6 +293,7 @@ def _reject_dispute(asked: Asked, command: c.RejectChargeDispute) -> Given:
 
 
 def _place_hold(asked: Asked, command: c.PlaceHold) -> Given:
+    require_active(asked.decision.account)
     use = Use(command.action, command.member, command.project, command.work, command.step)
     amount, pin = _amount_to_hold(asked, command)
     held = place_hold(asked.decision, amount, use, command.lasts_seconds, pin)

@@ -210,7 +210,7 @@ def _answer(account: TeamAccount, team: TeamDecision | None, given: Given) -> An
     return Answer(
         team_id=account.team_id,
         version=account.version,
-        recorded_at=account.recorded_at,
+        recorded_at=account.recorded_at if team is None else team.at,
         settled_micros=account.settled_micros,
         debt_micros=account.debt_micros,
         denial=denial,

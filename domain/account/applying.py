@@ -348,8 +348,6 @@ def _from_hold(account: TeamAccount, event: e.CreditsCharged) -> list[IndexChang
 
 def _captured(account: TeamAccount, hold: Hold, lines: list[LotLine], at: datetime) -> list[IndexChange]:
     """The hold sets these lines aside no more; one with nothing left has ended."""
-    if not lines:
-        return _NOTHING
     lots.set_free(account, lines, at)
     hold.lines = lots.less(hold.lines, lines)
     return _NOTHING if hold.lines else _ended(account, hold, "captured", at)

@@ -36,7 +36,13 @@ def zone_at(account: TeamAccount, index: AccountIndex, at: datetime) -> str:
 
 
 def card_id_at(account: TeamAccount, index: AccountIndex, at: datetime) -> str:
-    """The rate card in force at an instant; before the account was opened, its first."""
+    """The rate card in force at an instant, also one that comes with a plan whose turn nobody has booked yet.
+
+    Before the account was opened, its first.
+    """
+    pending = account.pending_plan
+    if pending is not None and pending.effective_at <= at:
+        return pending.plan.card_id
     cards = account.cards
     return cards[0].value if len(cards) == 1 else _span(cards, index, "card", at).value
 

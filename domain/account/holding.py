@@ -77,7 +77,7 @@ def place_hold(
     pass_time(decision)
     expires_at = at + _lasts(lasts_seconds)
     if quote is not None:
-        _require_unused(decision, quote.quote_id)
+        require_unused(decision, quote.quote_id)
     elif not 0 < amount_micros <= AMOUNT_MAX:
         raise Malformed(
             f"amount {format_credits(amount_micros)}: a hold sets aside more than 0, at most 2^62 micro-credits",
@@ -231,7 +231,7 @@ def withdraw_quote(decision: Decision, quote_id: str) -> None:
     """No hold may name the quote any more. Raises: QuoteUsed; QuoteIsWithdrawn; AccountClosed."""
     require_open(decision.account)
     pass_time(decision)
-    _require_unused(decision, quote_id)
+    require_unused(decision, quote_id)
     decision.record(
         QuoteWithdrawn(
             recorded_at=decision.at,
@@ -268,7 +268,8 @@ def _lasts(seconds: int) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def _require_unused(decision: Decision, quote_id: str) -> None:
+def require_unused(decision: Decision, quote_id: str) -> None:
+    """No hold has named the quote, and it was not withdrawn. Raises: QuoteUsed; QuoteIsWithdrawn."""
     entry = decision.index.entry("quote", quote_id)
     if entry is None:
         return

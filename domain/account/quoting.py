@@ -9,6 +9,7 @@ import msgspec
 from domain.account.charging import price_for
 from domain.account.decision import Decision
 from domain.account.events import QuotePin
+from domain.account.holding import require_unused
 from domain.account.index import AccountIndex
 from domain.account.opening import require_active
 from domain.account.state import TeamAccount
@@ -35,9 +36,10 @@ def quote_usage(
     project: str | None = None,
     lasts_seconds: int = QUOTE_SECONDS,
 ) -> Quote:
-    """The price of one use at ``at``, honoured until it expires; use with nothing to price is quoted 0. Nothing is changed.
+    """The price of one use at ``at``, honoured until it expires. Nothing is changed.
 
-    Raises: as charging does; Malformed for a life outside 60 seconds to a day; AccountSuspended; AccountClosed.
+    Raises: as charging does; Malformed for use with nothing to price, and for a life outside 60 seconds to a day;
+    AccountSuspended; AccountClosed.
     """
     require_active(account)
     if not QUOTE_SECONDS_MIN <= lasts_seconds <= QUOTE_SECONDS_MAX:
@@ -71,7 +73,7 @@ def pin_quote(
 ) -> QuotePin:
     """What a hold keeps of the quote that it names.
 
-    Raises: QuoteNotOurs for another team's quote, or another use; QuoteExpired, with today's price.
+    Raises: QuoteNotOurs for another team's quote, or another use; QuoteUsed; QuoteIsWithdrawn; QuoteExpired, with today's price.
     """
     asked = (decision.account.team_id, action, project)
     if asked != (quote.team_id, quote.action, quote.project):
@@ -80,6 +82,7 @@ def pin_quote(
             + (f" in project {quote.project!r}" if quote.project else ""),
             field="quote",
         )
+    require_unused(decision, quote.quote_id)
     if decision.at >= quote.expires_at:
         raise _expired(decision, catalogue, quote)
     return QuotePin(
