@@ -437,6 +437,9 @@ def _text(told: DenialExplained) -> Iterator[str]:
     if told.rule.window_start is not None:
         yield f"  window: {window_words(told.rule.window_start, told.rule.window_end)}"
     yield f"  {_numbers(told)}"
+    for rule in told.other_rules:
+        if not rule.has_room:
+            yield f"  it would also have met: {_rule_text(rule)}"
     for words in told.contradictions:
         yield f"  CONTRADICTION: {words}"
     if told.rule.rule == "limit":

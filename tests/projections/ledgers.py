@@ -6,8 +6,10 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy, deepcopy
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
+from typing_extensions import override
 
 from domain.account.charging import charge_usage
 from domain.account.decision import Decision, copy_of
@@ -23,7 +25,7 @@ from domain.errors import LedgerError
 from domain.usage import Origin
 from infra.postgres.ledger_store import PostgresLedgerStore
 from infra.postgres.shards import ShardMap
-from tests.builders import TESTER, a_catalogue, a_usage_record, unit_card, when
+from tests.builders import TESTER, AnAccount, a_catalogue, a_usage_record, unit_card, when
 
 CATALOGUE: Catalogue = a_catalogue(unit_card())
 
@@ -74,7 +76,9 @@ class ATeam:
         return Origin("usage", step % 4, step) if self._streamed else None
 
     def grant(self, amount_micros: int, expires_at: datetime | None = None) -> None:
-        self._decide(lambda decision: grant_credits(decision, amount_micros, asked=AskedLot(expires_at=expires_at)))
+        self._decide(
+            lambda decision: grant_credits(decision, amount_micros, asked=AskedLot(expires_at=expires_at))
+        )
 
     def buy(self, amount_micros: int, reference: str) -> None:
         basis = CostBasis(100, "EUR")
@@ -124,6 +128,31 @@ class ATeam:
             )
         self._account = account
         return decision.events
+
+
+class AStoredAccount(AnAccount):
+    """Team acme, told as in memory and written to a ledger as well."""
+
+    def __init__(self, shards: ShardMap, at: str = "2026-11-01 00:00", **terms: Any) -> None:
+        self._store = PostgresLedgerStore(shards)
+        self._saves = 0
+        super().__init__(at, **terms)
+
+    @override
+    def _keep(self, decision: Decision) -> None:
+        """As in memory; what was decided stands in the ledger."""
+        super()._keep(decision)
+        self._saves += 1
+        with self._store.session("acme") as session:
+            session.save(
+                decision.account,
+                decision,
+                decision.account.version - len(decision.events),
+                principal="tests",
+                key=f"acme {self._saves}",
+                body_digest=b"",
+                answer=b"",
+            )
 
 
 def a_ledger(

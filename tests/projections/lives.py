@@ -34,12 +34,14 @@ PLANS = (
 class Life:
     """Draws what happens next; a command that is refused leaves no trace, as everywhere."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, make: Callable[..., AnAccount] = AnAccount) -> None:
         self.draw = random.Random(f"life {seed}")
         self.at = datetime(2026, 9, 27, 8, tzinfo=UTC)
         catalogue = a_catalogue(unit_card(), plans=PLANS)
         zone = self.draw.choice(["UTC", "Europe/Berlin", "Australia/Lord_Howe"])
-        self.account = AnAccount(self._text(), catalogue, zone=zone, anchor_day=self.draw.choice([1, 15, 31]))
+        self.account = make(
+            self._text(), catalogue=catalogue, zone=zone, anchor_day=self.draw.choice([1, 15, 31])
+        )
         self._number = 0
         self._steps: list[tuple[int, Callable[[], object]]] = [
             (14, self._use),
@@ -239,6 +241,6 @@ class Life:
         self._ask(c.ScheduleZoneChange(team_id="acme", zone=zone))
 
 
-def a_life(seed: int, steps: int = 150) -> AnAccount:
-    """The account after so many steps."""
-    return Life(seed).live(steps)
+def a_life(seed: int, steps: int = 150, make: Callable[..., AnAccount] = AnAccount) -> AnAccount:
+    """The account after so many steps, made by ``make``."""
+    return Life(seed, make).live(steps)

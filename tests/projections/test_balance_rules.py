@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from domain.amounts import format_credits
+from domain.commands import SuspendAccount
 from projections.balance import Balance, balance_of
 from tests.builders import AnAccount, when
 
@@ -120,3 +121,52 @@ def test_lots_are_told_in_burn_order_with_their_terms() -> None:
     assert (last.source, last.expires_at) == ("purchased", None)
     assert last.cost_basis is not None
     assert last.cost_basis.currency == "EUR"
+
+
+def test_a_hold_is_told_by_amount_whatever_the_state_of_its_lot() -> None:
+    account = AnAccount()
+    account.granted("A", 100, "2026-11-01 00:00", expires_at="2026-11-02 00:00")
+    account.granted("B", 5, "2026-11-01 00:00")
+    account.held(30, "2026-11-01 23:30")
+
+    before, after = a_balance(account, "2026-11-01 23:45"), a_balance(account, "2026-11-02 00:10")
+
+    assert parts(before) == {"settled": "105", "available": "75", "held": "30"}
+    assert parts(after) == {"settled": "105", "available": "5", "held": "30", "lapsed": "70"}
+    lot = after.lots[0]
+    assert (lot.state, lot.held_micros, lot.lapsed_micros) == ("lapsed", 30_000_000, 70_000_000)
+
+
+def test_a_chargeback_withholds_what_is_left_and_a_hold_keeps_its_part() -> None:
+    account = AnAccount()
+    account.bought("A", 100, "2026-11-01 00:00", expires_at="2026-11-05 00:00")
+    account.held(30, "2026-11-01 01:00")
+    account.charged_back("A", "2026-11-01 01:10")
+
+    balance = a_balance(account, "2026-11-01 01:20")
+    long_after = a_balance(account, "2026-12-24 00:00")
+
+    assert parts(balance) == {"settled": "100", "held": "30", "withheld": "70"}
+    assert balance.lots[0].state == "withheld"
+    assert balance.next_expiry is None
+    assert parts(long_after) == {"settled": "100", "withheld": "100"}, "its expiry stands still"
+
+
+def test_next_expiry_counts_what_is_available_of_the_lot() -> None:
+    account = AnAccount()
+    account.granted("A", 10, "2026-11-01 00:00", expires_at="2026-11-20 00:00")
+    account.granted("B", 10, "2026-11-01 00:00", expires_at="2026-11-21 00:00")
+    account.held(10, "2026-11-02 00:00")
+    account.held(4, "2026-11-02 00:00")
+
+    next_expiry = a_balance(account, "2026-11-02 00:30").next_expiry
+
+    assert next_expiry is not None
+    assert (next_expiry.at, next_expiry.amount_micros) == (when("2026-11-21 00:00"), 6_000_000)
+
+
+def test_a_suspended_account_says_so() -> None:
+    account = AnAccount()
+    account.asked("2026-11-01 01:00", SuspendAccount(team_id="acme", reason="unpaid"))
+
+    assert a_balance(account, "2026-11-01 02:00").status == "suspended"

@@ -241,7 +241,7 @@ def test_j3_a_row_that_the_table_refuses_halts_at_its_event(shards: ShardMap) ->
     tamper(
         shards, shard,
         "INSERT INTO statement_entry VALUES (%s, 'acme', %s, 'x', now(), now(), 0, 0, 0, NULL, NULL, NULL, NULL, NULL,"
-        " NULL, NULL, 'x', 'x', NULL)", shard, bad.version,
+        " NULL, NULL, 'x', 'x', NULL, NULL, 0)", shard, bad.version,
     )  # fmt: skip
 
     ProjectorLoop(shards).catch_up()

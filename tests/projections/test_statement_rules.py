@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
+from domain.commands import AdjustBalance, VoidGrant
 from domain.usage import usage_key
 from projections.moves import NOTHING, Sums
 from projections.statement import DIRECTIONS, StatementRow, rows_of
@@ -105,3 +108,78 @@ def test_free_text_that_no_column_can_hold_does_not_stop_the_statement() -> None
     (row,) = rows_of(stream_of([granted])[0], 0, "acme")
 
     assert row.reason == "for\ufffdyou"
+
+
+def a_story_of_holds() -> AnAccount:
+    """Holds made, captured, released, expired and cut, and lots that are taken back, raised and lowered."""
+    account = AnAccount()
+    account.bought("T", 50, "2026-11-01 00:00")
+    account.granted("G", 20, "2026-11-01 00:00", priority=10)
+    first = account.held(30, "2026-11-02 00:00", work="poster", project="p")
+    account.captured(first, 5, "2026-11-02 00:10")
+    account.released(first, "2026-11-02 00:20")
+    account.held(40, "2026-11-02 01:00")
+    account.used("1", 4, occurred="2026-11-02 03:00")
+    account.held(8, "2026-11-02 03:10")
+    account.asked("2026-11-02 03:20", VoidGrant(team_id="acme", lot_id="lot-3"))
+    account.charged_back("T", "2026-11-03 00:00")
+    account.lost("T", "2026-11-04 00:00")
+    account.asked("2026-11-05 00:00", _adjusted("raise", 9))
+    account.asked("2026-11-05 00:00", _adjusted("lower", 2))
+    return account
+
+
+def _adjusted(direction: Any, amount: int) -> AdjustBalance:
+    micros = amount * 1_000_000
+    return AdjustBalance(team_id="acme", direction=direction, amount_micros=micros, reason="counted")
+
+
+def test_holds_and_what_is_taken_back_have_rows_with_what_is_held_after_them() -> None:
+    rows = [
+        (
+            row.kind,
+            row.amount_micros // 10**6,
+            row.settled_after_micros // 10**6,
+            row.held_after_micros // 10**6,
+        )
+        for row in rows_of_stream(a_story_of_holds().events)
+    ]
+
+    assert rows == [
+        ("CreditsToppedUp", 50, 50, 0),
+        ("CreditsGranted", 20, 70, 0),
+        ("CreditsHeld", 30, 70, 30),
+        ("HoldCaptured", 5, 65, 25),
+        ("HoldReleased", 25, 65, 0),
+        ("CreditsHeld", 40, 65, 40),
+        ("HoldExpired", 40, 65, 0),
+        ("CreditsCharged", 4, 61, 0),
+        ("CreditsHeld", 8, 61, 8),
+        ("GrantVoided", 11, 50, 0),
+        ("HoldExpired", 0, 50, 0),
+        ("ChargebackOpened", 50, 50, 0),
+        ("ChargebackLost", 50, 0, 0),
+        ("BalanceRaised", 9, 9, 0),
+        ("BalanceLowered", 2, 7, 0),
+    ]
+
+
+def test_rows_of_a_hold_are_found_by_its_id_and_say_what_it_was_for() -> None:
+    rows = [row for row in rows_of_stream(a_story_of_holds().events) if row.hold_id == "hold-4"]
+
+    assert [row.kind for row in rows] == ["CreditsHeld", "HoldCaptured", "HoldReleased"]
+    held, captured, _ = rows
+    assert (held.action, held.member, held.project, held.work) == ("image.generate", "mira", "p", "poster")
+    assert (captured.charge_id is not None, captured.work) == (True, "poster")
+
+
+def test_a_refund_to_a_voided_grant_tells_only_what_came_back() -> None:
+    account = AnAccount()
+    account.granted("G", 20, "2026-11-01 00:00")
+    account.used("1", 8, occurred="2026-11-02 00:00")
+    account.asked("2026-11-03 00:00", VoidGrant(team_id="acme", lot_id="lot-2"))
+    account.refunded("1", None, "2026-11-04 00:00")
+
+    refund = rows_of_stream(account.events)[-1]
+
+    assert (refund.kind, refund.amount_micros, refund.settled_after_micros) == ("ChargeRefunded", 0, 0)
