@@ -1,7 +1,7 @@
 # Everything a newcomer types. `make` alone prints this list; a machine with only Python is enough.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run check fmt lint type test fast bench openapi lock clean
+.PHONY: help setup run check fmt lint type test fast simulate bench openapi lock clean
 
 BIN := .venv/bin
 # The environment is made again when the lock or the project file says something else.
@@ -60,6 +60,9 @@ fast: setup ## Run the tests that need no services
 
 test: setup ## Run every test, against a real PostgreSQL and a real Kafka that it starts itself
 	$(BIN)/pytest
+
+simulate: setup ## Live through seeds of 13 months x 5 teams beside an independent model (SEEDS=200, FIRST=1, JOBS=cores)
+	@$(BIN)/python -m tests.simulation.run $(if $(SEEDS),--seeds '$(SEEDS)') $(if $(FIRST),--first '$(FIRST)') $(if $(JOBS),--jobs '$(JOBS)')
 
 bench: setup ## Measure usage per second beside the library's default path and raw COPY; writes out/bench.json
 	@mkdir -p out
