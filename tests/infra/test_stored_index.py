@@ -13,11 +13,13 @@ import pytest
 from typing_extensions import override
 
 from api.ports import DenialRepeats
+from domain.account.chargebacks import open_chargeback
 from domain.account.decision import Decision, account_id
-from domain.account.events import CreditsHeld
-from domain.account.funding import grant_credits
+from domain.account.events import CostBasis, CreditsHeld, LimitTerms
+from domain.account.funding import grant_credits, top_up_credits
 from domain.account.holding import Use, capture_hold, place_hold, release_hold
 from domain.account.index import IndexChange, IndexKind, IndexOverlay
+from domain.account.limit_terms import set_limit
 from domain.account.opening import open_account
 from domain.account.refunding import refund_charge
 from infra.postgres import heads
@@ -246,6 +248,47 @@ def test_a_repeated_denial_is_counted_beside_its_event_and_not_appended(
     assert verify(shards).findings == []
 
 
+def test_views_show_limits_with_the_use_of_the_window_that_runs_now_and_what_is_withheld(
+    database_url: str, shards: ShardMap
+) -> None:
+    _opened(shards, "acme")
+    basis = CostBasis(500, "EUR")
+    told(
+        shards,
+        "acme",
+        START,
+        lambda d: top_up_credits(d, micros(50), payment_reference="p", cost_basis=basis),
+    )
+    ever = LimitTerms(limit_id="ever", window="lifetime", cap_micros=micros(40), hard=False, member="mira")
+    for terms in (ever, LimitTerms(limit_id="hourly", window="hour", cap_micros=micros(200))):
+        told(shards, "acme", START, _setting(terms))
+    store = PostgresBatchStore(shards, clock=at(START))
+    charge(store, [usage("acme", "u1", 8, member="mira")])
+    store.close()
+    told(shards, "acme", START, lambda d: place_hold(d, micros(100), _USE, 86_400))
+    told(shards, "acme", START, lambda d: open_chargeback(d, "p"))
+
+    assert rows(
+        database_url,
+        "SELECT limit_id, limit_window, cap_micros, is_hard, member, used_micros, window_start, window_end"
+        " FROM account_limit ORDER BY 1",
+    ) == [
+        ("ever", "lifetime", micros(40), False, "mira", micros(8), when("1970-01-01 00:00"), None),
+        # The hour of the story is over, so nothing was used in the one that runs now.
+        ("hourly", "hour", micros(200), True, None, 0, None, None),
+    ]
+    ((settled, held, withheld),) = rows(
+        database_url, "SELECT settled_micros, held_micros, withheld_micros FROM account_balance"
+    )
+    by_lot = rows(
+        database_url, "SELECT sum(held_micros)::bigint, sum(withheld_micros)::bigint FROM account_lot"
+    )
+    # The hold took what was left of the grant and 8 of what was bought: those stay held, the rest of it is withheld.
+    assert (settled, held, withheld) == (micros(142), micros(100), micros(42))
+    assert by_lot == [(held, withheld)]
+    assert verify(shards).findings == []
+
+
 def test_repeats_of_a_denial_that_is_not_on_file_are_found_i7(database_url: str, shards: ShardMap) -> None:
     _opened(shards, "acme")
     with psycopg.connect(database_url) as connection:
@@ -298,6 +341,10 @@ def _capturing(hold_id: str) -> Callable[[Decision], None]:
         capture_hold(decision, hold_id, micros(5), None, charge_id)
 
     return capture
+
+
+def _setting(terms: LimitTerms) -> Callable[[Decision], None]:
+    return lambda decision: set_limit(decision, terms)
 
 
 def _releasing(hold_id: str) -> Callable[[Decision], object]:
