@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Barrier, Thread
@@ -16,6 +17,7 @@ from threading import Barrier, Thread
 import psycopg
 import pytest
 
+from consumers.batches import MovedHeads
 from domain.account.decision import Decision, account_id
 from domain.account.due import pass_time
 from domain.account.events import PlanTerms
@@ -24,8 +26,10 @@ from domain.account.holding import Use, place_hold
 from domain.account.opening import close_account, open_account
 from domain.account.planning import assign_plan
 from domain.chain import event_hash
+from domain.errors import Busy
 from domain.ticking import tick
 from infra.postgres import due_teams
+from infra.postgres.batch_writer import PostgresBatchStore
 from infra.postgres.connections import Timeouts
 from infra.postgres.due_teams import DueTeams
 from infra.postgres.ledger_store import Clock, PostgresLedgerStore
@@ -34,7 +38,7 @@ from infra.postgres.verification import verify
 from infra.settings import REPOSITORY
 from infra.tick import Ticked, TickLoop, tick_due_teams
 from tests.builders import micros, when
-from tests.infra.stored import rows, told
+from tests.infra.stored import charge, rows, told, usage
 
 START = when("2026-11-01 12:00")
 LATE = START + timedelta(days=62)
@@ -186,6 +190,59 @@ def test_ticks_on_the_way_lead_to_the_same_account_as_one_at_the_end_i20(
         database_url, "SELECT lot_id, remaining_micros, held_micros FROM account_lot ORDER BY team_id, place"
     )
     assert lots[: len(lots) // 2] == lots[len(lots) // 2 :]
+
+
+def test_ticks_beside_commands_and_the_stream_leave_a_sound_ledger_i7_i16(
+    database_url: str, shards: ShardMap
+) -> None:
+    teams = [f"busy-{n}" for n in range(3)]
+    idle(shards, *teams, plan=PLAN)
+    hours = iter(range(1, 1_000_000))
+
+    def now() -> datetime:
+        return START + timedelta(hours=next(hours))
+
+    def clock(_: object) -> datetime:
+        return now()
+
+    until = time.monotonic() + 4
+
+    def ticking() -> None:
+        while time.monotonic() < until:
+            tick_due_teams(PostgresLedgerStore(shards, clock=clock), DueTeams(shards, clock=clock))
+
+    def asking() -> None:
+        number = 0
+        while time.monotonic() < until:
+            number += 1
+            try:
+                told(
+                    shards,
+                    teams[number % 3],
+                    now(),
+                    lambda decision: place_hold(decision, micros(1), Use("image.generate"), 3_600),
+                )
+            except Busy:
+                continue
+
+    def streaming() -> None:
+        store = PostgresBatchStore(shards, clock=clock)
+        number = 0
+        while time.monotonic() < until:
+            number += 1
+            with suppress(Busy, MovedHeads):
+                charge(store, [usage(team, f"u{number}") for team in teams])
+        store.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        for each in [pool.submit(work) for work in (ticking, ticking, asking, streaming)]:
+            each.result()
+
+    assert verify(shards).findings == []
+    counted = dict(
+        rows(database_url, "SELECT split_part(topic, '.', 1), count(*) FROM ledger_events GROUP BY 1")
+    )
+    assert {"CreditsCharged", "CreditsHeld", "HoldExpired", "AllowanceGranted"} <= set(counted)
 
 
 def test_a_team_that_somebody_is_changing_is_left_to_them_and_met_again(
