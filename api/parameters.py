@@ -108,7 +108,7 @@ def statement_filter(
     project: Annotated[Id | None, Query()] = None,
     work: Annotated[Id | None, Query()] = None,
     charge_id: Annotated[ChargeId | None, Query()] = None,
-    lot_id: Annotated[str | None, Query(pattern=r"^[\x21-\x7e]{1,128}$")] = None,
+    lot_id: Annotated[LotId | None, Query()] = None,
     hold_id: Annotated[HoldId | None, Query()] = None,
     recorded_from: Annotated[Time | None, Query(description="Included.")] = None,
     recorded_until: Annotated[Time | None, Query(description="Excluded.")] = None,

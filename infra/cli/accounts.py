@@ -166,9 +166,11 @@ _STATEMENT_COLUMNS = (
     "amount",
     "settled_after",
     "debt_after",
+    "held_after",
     "action",
     "charge_id",
     "lot_id",
+    "hold_id",
     "reason",
 )
 
@@ -184,6 +186,7 @@ def statement(
     member: Annotated[str | None, typer.Option(help="Only this member.", show_default=False)] = None,
     project: Annotated[str | None, typer.Option(help="Only this project.", show_default=False)] = None,
     charge: Annotated[str | None, typer.Option(help="Only this charge.", show_default=False)] = None,
+    hold: Annotated[str | None, typer.Option(help="Only this hold.", show_default=False)] = None,
     at_version: AtVersion = None,
     as_of: AsOf = None,
     output: OutputOption = Output.table,
@@ -200,6 +203,7 @@ def statement(
         member=member,
         project=project,
         charge_id=charge,
+        hold_id=hold,
     )
     then = _moment(at_version, as_of)
     with wired() as wiring:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from fractions import Fraction
@@ -21,6 +22,7 @@ from consumers.stream_record import StreamRecord
 from consumers.usage import PartitionRead, settle_reads
 from consumers.usage_encoding import encode_usage, encode_usage_structured
 from domain.ledger import Ledger
+from domain.ticking import tick
 from domain.times import instant_text
 from domain.usage import UsageRecord
 from infra.postgres.account_reads import AsyncShards, PostgresAccountReads
@@ -33,6 +35,7 @@ from infra.postgres.verification import verify
 from infra.project import ProjectorLoop
 from infra.settings import Settings
 from infra.wiring import Wiring
+from projections.statement import DIRECTIONS
 from tests.api.conftest import Caller
 from tests.asgi import Http, serving
 from tests.builders import SOURCE, TESTER, a_usage_record, unit_card, when
@@ -92,6 +95,19 @@ class LedgerOverHttp:
         for document in cards or (unit_card(),):
             self._catalogue.publish(document | {"card_id": team_id}, TESTER, "the story's prices")
         return Story(self, team_id, terms)
+
+    def tick(self, team_id: str, at: str) -> None:
+        """What is due on the team by then is written, and nothing else."""
+        self.clock.at = when(at)
+        tick(PostgresLedgerStore(self.shards, clock=self.clock), team_id)
+
+    def publish(self, card: Answer) -> None:
+        """A rate card is published on the day that the story has reached."""
+        self._catalogue.publish(card, TESTER, "the story's prices")
+
+    def publish_plan(self, plan: Answer) -> None:
+        """A plan is published on the day that the story has reached."""
+        self._catalogue.publish_plan(plan, TESTER, "the story's plan")
 
     def receive(self, record: UsageRecord, at: str, *, structured: bool = False) -> Fate:
         """The record was appended to the stream at that time and read at once; what became of its offset."""
@@ -156,8 +172,10 @@ class Story:
         self._ledger = ledger
         self._names: dict[str, str] = {}
         self._charges: set[str] = set()
+        self._allowances = 0
+        opened = terms.pop("opened", OPENED)
         self._done(
-            self._send("/v1/accounts", {"team_id": team_id, "card_id": team_id, **terms}, OPENED),
+            self._send("/v1/accounts", {"team_id": team_id, "card_id": team_id, **terms}, opened),
         )
 
     # --- what happens ---
@@ -208,6 +226,60 @@ class Story:
         [charge] = self.get("charges", source=SOURCE, id=record_id)["data"]
         return self._send(self._path(f"charges/{charge['charge_id']}/refunds"), body, at, key)
 
+    def asked(self, path: str, body: Answer, at: str, *, key: str | None = None) -> httpx.Response:
+        """A command was sent; the answer, whatever it is."""
+        return self._send(self._path(path), body, at, key)
+
+    def did(self, path: str, body: Answer, at: str) -> Answer:
+        """A command was sent and happened; its answer."""
+        return self._done(self.asked(path, body, at))
+
+    def hold(self, amount: str | int, at: str, **more: Any) -> Answer:
+        """A hold was asked for: held or denied, as the answer says."""
+        return self.did("holds", {"action": "image.generate", "amount": str(amount), **more}, at)
+
+    def held(self, amount: str | int, at: str, **more: Any) -> str:
+        """A hold was made; its id."""
+        answer = self.hold(amount, at, **more)
+        assert answer["outcome"] == "held", answer
+        return str(answer["hold_id"])
+
+    def captured(self, hold_id: str, amount: str | int, at: str) -> Answer:
+        """Part of a hold became a charge."""
+        return self.did(f"holds/{hold_id}/captures", {"amount": str(amount)}, at)
+
+    def released(self, hold_id: str, at: str) -> Answer:
+        """A hold was given back."""
+        return self.did(f"holds/{hold_id}/release", {}, at)
+
+    def charged_back(self, name: str, at: str) -> Answer:
+        """A bank takes the payment of the lot of that name back for now."""
+        return self.did(f"top-ups/pay-{name}/chargeback", {}, at)
+
+    def won(self, name: str, at: str) -> Answer:
+        """The chargeback was won."""
+        return self.did(f"top-ups/pay-{name}/chargeback/won", {}, at)
+
+    def lost(self, name: str, at: str) -> Answer:
+        """The chargeback was lost."""
+        return self.did(f"top-ups/pay-{name}/chargeback/lost", {}, at)
+
+    def planned(self, plan: Answer, at: str, takes_effect: str = "now") -> Answer:
+        """The team has the plan, which is published first, on the team's own card."""
+        self._ledger.clock.at = when(at)
+        document = plan | {"plan_id": f"{self.team_id}-{plan['plan_id']}", "card_id": self.team_id}
+        self._ledger.publish_plan(document)
+        return self.did("plan", {"plan_id": document["plan_id"], "takes_effect": takes_effect}, at)
+
+    def published(self, card: Answer, at: str) -> None:
+        """The team's prices are others from the card's own date on."""
+        self._ledger.clock.at = when(at)
+        self._ledger.publish(card | {"card_id": self.team_id})
+
+    def ticked(self, at: str) -> None:
+        """What was due by then is written, by the production tick."""
+        self._ledger.tick(self.team_id, at)
+
     # --- what is answered ---
 
     def get(self, path: str, **asked: Any) -> Answer:
@@ -236,8 +308,11 @@ class Story:
 
     @property
     def lots(self) -> dict[str, Answer]:
-        """The lots with a remainder, by name, in burn order; a successor is named with a prime."""
-        return {self.name_of(lot["lot_id"]): lot for lot in self.get("lots")["data"]}
+        """The lots with a remainder, by name, in burn order; a successor is named with a prime, an allowance L1, L2, …"""
+        told = self.get("lots")["data"]
+        for lot in sorted(told, key=lambda each: (each["effective_at"], each["granted_at"])):
+            self._meet(lot)
+        return {self.name_of(lot["lot_id"]): lot for lot in told}
 
     @property
     def left(self) -> dict[str, str]:
@@ -294,7 +369,7 @@ class Story:
         """Each line moves settled less debt by its amount, and the last one tells the sums of the balance."""
         net = Fraction(0)
         for line in lines:
-            net += _SIGN[line["kind"]] * Fraction(line["amount"])
+            net += DIRECTIONS[line["kind"]] * Fraction(line["amount"])
             assert Fraction(line["settled_after"]) - Fraction(line["debt_after"]) == net, line
         booked = self.get("balance", at_version=self.version)
         assert (lines[-1]["settled_after"], lines[-1]["debt_after"]) == (booked["settled"], booked["debt"])
@@ -303,6 +378,7 @@ class Story:
         charge, explained = self.get(f"charges/{charge_id}"), self.explained(charge_id)
         stated = {line["kind"]: line["amount"] for line in lines if line["charge_id"] == charge_id}
         if charge["outcome"] == "waived":
+            stated.pop("HoldReleased", None)
             assert (stated, explained["waiver"]) == ({"UsageWaived": "0"}, charge["waiver"])
             return
         assert (stated["CreditsCharged"], explained["contradictions"]) == (charge["amount"], [])
@@ -311,9 +387,17 @@ class Story:
         paid = sum((Fraction(line["amount"]) for line in charge["lines"]), Fraction(charge["debt"]))
         assert paid == Fraction(charge["amount"])
 
+    def _meet(self, lot: Answer) -> None:
+        """A lot that nobody named is an allowance."""
+        first = lot["origin_lot_id"]
+        if first not in self._names:
+            assert lot["source"] == "included", lot
+            self._allowances += 1
+            self._names[first] = f"L{self._allowances}"
+
     def name_of(self, lot_id: str) -> str:
         """The story's name of a lot."""
-        first, *successions = lot_id.split("@")
+        first, *successions = re.split("[@~]", lot_id)
         return self._names[first] + "'" * len(successions)
 
     def _path(self, rest: str) -> str:
@@ -336,17 +420,19 @@ class Story:
         return answer
 
 
-_SIGN = {
-    "CreditsGranted": 1,
-    "CreditsToppedUp": 1,
-    "CreditsCharged": -1,
-    "UsageWaived": 0,
-    "ChargeRefunded": 1,
-    "CreditsExpired": -1,
-    "DebtRepaid": 0,
-}
-"""What a line does to settled less debt: a repayment takes as much from one as from the other."""
-
-
 def _instants(terms: Answer) -> Answer:
     return {name: instant_text(when(term)) if name.endswith("_at") else term for name, term in terms.items()}
+
+
+Tell = Callable[..., Story]
+"""Begins the story of a new team."""
+
+
+def booked(team: Story, kind: str) -> list[tuple[str, str]]:
+    """Amount and instant of effect of every line of that kind."""
+    return [(line["amount"], line["occurred_at"]) for line in team.statement(kind=kind)]
+
+
+def on(text: str) -> str:
+    """The instant as answers write it."""
+    return instant_text(when(text))

@@ -2,54 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from domain.times import instant_text
-from infra.postgres.verification import verify
-from tests.builders import SOURCE, unit_card, when
-from tests.flows.http_story import OPENED, LedgerOverHttp, Story, ledger_over_http
-
-Tell = Callable[..., Story]
-
-
-@pytest.fixture(scope="module")
-def ledger(module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedgerOverHttp]:
-    """One ledger for all stories, each about a team of its own; in the end all of it agrees with a replay."""
-    state: Path = tmp_path_factory.mktemp("stories")
-    with ledger_over_http(module_database_url, state) as ledger:
-        yield ledger
-        ledger.project()
-        assert verify(ledger.shards).findings == []
-
-
-@pytest.fixture
-def tell(ledger: LedgerOverHttp) -> Iterator[Tell]:
-    """Begins the story of a new team; at the end, what is stored of it agrees with what was answered."""
-    told: list[Story] = []
-
-    def begin(name: str, *cards: dict[str, Any], **terms: Any) -> Story:
-        story = ledger.story(name, *cards, **terms)
-        told.append(story)
-        return story
-
-    yield begin
-    for story in told:
-        story.ends_sound()
-
-
-def booked(team: Story, kind: str) -> list[tuple[str, str]]:
-    """Amount and instant of effect of every line of that kind."""
-    return [(line["amount"], line["occurred_at"]) for line in team.statement(kind=kind)]
-
-
-def on(text: str) -> str:
-    """The instant as answers write it."""
-    return instant_text(when(text))
-
+from tests.builders import SOURCE, unit_card
+from tests.flows.http_story import OPENED, LedgerOverHttp, Story, Tell, booked, on
 
 # --- E1: late usage and breakage ---
 
@@ -301,12 +259,15 @@ def test_e10c_the_first_pass_draws_what_was_there_when_the_usage_occurred(tell: 
 def test_e12_failed_work_refunds_the_record_it_corrects(tell: Tell) -> None:
     team = tell("e12")
     team.bought("A", 100)
+    team.did("limits", {"limit_id": "mira", "window": "day", "cap": "50", "member": "mira"}, OPENED)
     seventh = team.used("7", 20, occurred="2026-11-05 10:00")
     assert (seventh["amount"], team.left) == ("20", {"A": "80"})
+    assert [limit["used"] for limit in team.get("limits")["data"]] == ["20"]
 
     eighth = team.used("8", 20, occurred="2026-11-05 10:05", status="failed", corrects="7")
 
     assert (team.left, eighth["waiver"]) == ({"A": "100"}, "failed")
+    assert [limit["used"] for limit in team.get("limits")["data"]] == ["0"]
     [refund] = team.explained(seventh["charge_id"])["refunds"]
     waived = team.explained(eighth["charge_id"])
     assert refund["amount"] == "20"
