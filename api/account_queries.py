@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 
 from api.answers import AccountAnswer, BalanceAnswer, CostBasisAnswer, LotsAnswer
@@ -168,7 +170,7 @@ class AccountQueries:
 
 def _plan(standing: Standing, account: TeamAccount, index: AccountIndex) -> PlanAnswer:
     at, pending = standing.at, account.pending_plan
-    start, end = period_at(account, index, at)
+    start, end = _period(account, index, at)
     following = [each for each in account.zones if each.since > at]
     turning = account.plan is not None or pending is not None
     return PlanAnswer(
@@ -188,6 +190,14 @@ def _plan(standing: Standing, account: TeamAccount, index: AccountIndex) -> Plan
         if following
         else None,
     )
+
+
+def _period(account: TeamAccount, index: AccountIndex, at: datetime) -> tuple[datetime, datetime]:
+    """The period of the plan as it was stored when it began; without a plan, that of the calendar."""
+    start, end = account.period_start, account.period_end
+    if start is not None and end is not None and start <= at < end:
+        return start, end
+    return period_at(account, index, at)
 
 
 def _auto_top_up(standing: Standing) -> AutoTopUpAnswer:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from domain.usage import usage_key
 from tests.api.conftest import Caller
 from tests.builders import SOURCE, a_usage_record, when
-from tests.memory_store import MemoryLedger
+from tests.memory_store import START, MemoryLedger
 
 CHARGE = usage_key("acme", SOURCE, "r1")
 
@@ -164,6 +164,36 @@ def test_the_statement_pages_with_a_cursor_and_filters(acme: Caller, ledger: Mem
     assert second["next"] is None
     assert newest["data"][0]["settled_after"] == "95"
     assert len(charges["data"]) == 5
+
+
+def test_the_statement_reads_as_it_did_at_a_version_and_at_a_time(acme: Caller, ledger: MemoryLedger) -> None:
+    path = "/v1/accounts/acme/statement"
+    for number in range(5):
+        ledger.now = START + timedelta(minutes=number)
+        ledger.use(a_usage_record(f"r{number}", 1, occurred="2026-11-01 12:00"))
+
+    def versions(**asked: object) -> list[int]:
+        read: list[int] = []
+        following: dict[str, object] = {}
+        while True:
+            page = acme.get(path, limit=2, **asked, **following).json()
+            read += [line["version"] for line in page["data"]]
+            if page["next"] is None:
+                return read
+            following = {"after": page["next"]}
+
+    assert versions(at_version=5) == versions(as_of="2026-11-01T12:02:30Z") == [2, 3, 4, 5]
+    assert versions(at_version=5, order="newest") == [5, 4, 3, 2]
+    assert versions(at_version=7) == versions() == [2, 3, 4, 5, 6, 7]
+    assert versions(at_version=1) == []
+    then = acme.get(path, at_version=5, limit=1, order="newest").json()
+    assert (then["version"], then["data"][0]["settled_after"]) == (5, "97")
+    too_new = acme.get(path, at_version=8)
+    assert (too_new.status_code, too_new.json()["code"]) == (409, "version_not_reached")
+    other_moment = acme.get(path, at_version=6, limit=1, after=acme.get(path, limit=1).json()["next"])
+    assert (other_moment.status_code, other_moment.json()["code"]) == (400, "cursor_refused")
+    both = acme.get(path, at_version=5, as_of="2026-11-01T12:02:30Z")
+    assert both.status_code == 422
 
 
 def test_history_gives_the_events_as_recorded_with_hashes_anyone_can_recompute(acme: Caller) -> None:

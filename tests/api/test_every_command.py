@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -166,3 +167,34 @@ def test_a_closed_account_takes_no_command(on_stage: Stage, name: str) -> None:
     answer = on_stage.send(name)
 
     assert (answer.status_code, answer.json()["code"]) == (409, "account_closed"), answer.text
+
+
+HOSTILE = [
+    "'; DROP TABLE x; --",
+    "../..",
+    "a\r\nX: y",
+    "\x1b[31m",
+    "\u202egnp",
+    "\x00",
+    "\ud800",
+    "x" * 9_000,
+    "１",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_text_in_any_field_of_any_command_is_data_or_refused(on_stage: Stage, text: str) -> None:
+    """A11, A12: never a bug, and nothing that a log or a terminal could stumble over comes back."""
+    sent = {**on_stage.acme.headers, "Content-Type": "application/json"}
+    for name, body in BODIES.items():
+        if name in {"open_account", "close_account"}:
+            continue
+        method = f"/v1/accounts/acme/{'quotes' if name == 'give_quote' else 'estimates'}"
+        path = COMMANDS[name].path_format.format(**PATH) if name in COMMANDS else method
+        for field in [*(each for each, value in body.items() if isinstance(value, str)), "reason"]:
+            content = json.dumps({**body, field: text}).encode()
+            answer = on_stage.acme.http.post(
+                path, content=content, headers={**sent, "Idempotency-Key": f"{name}-{field}"}
+            )
+            assert answer.status_code < 500, (name, field, answer.text)
+            assert not {"\x1b", "\u202e", "\r", "\x00"} & set(answer.text)
