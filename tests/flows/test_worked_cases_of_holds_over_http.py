@@ -429,3 +429,28 @@ def test_e24_a_corrected_record_is_waived_and_lets_go_of_its_hold(tell: Tell, le
     assert team.get(f"holds/{hold}")["state"] == "released"
     assert parts(team, "2026-11-10 12:02") == {"settled": "100", "available": "100"}
     assert ledger.letters() == {}
+
+
+def test_twenty_holds_at_once_never_pass_a_limit(tell: Tell) -> None:
+    """E16 with a limit in the way, I12: 100 a day for mira is three holds of 30, whoever comes first."""
+    team = tell("e16-limit")
+    team.bought("A", 5_000)
+    limit = {"limit_id": "mira-day", "window": "day", "cap": "100", "member": "mira"}
+    team.did("limits", limit, "2026-11-01 00:00")
+
+    def ask(number: int) -> dict[str, Any]:
+        body = {"action": "image.generate", "amount": "30", "member": "mira"}
+        answer = team.asked("holds", body, NOON, key=f"e16-limited-{number}")
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    with ThreadPoolExecutor(20) as threads:
+        answers = list(threads.map(ask, range(20)))
+
+    denials = [answer["denial"] for answer in answers if answer["denial"]]
+    assert [answer["outcome"] for answer in answers].count("held") == 3
+    assert {(each["rule"], each["limit_id"], each["used"], each["held"]) for each in denials} == {
+        ("limit", "mira-day", "0", "90")
+    }
+    [told] = team.get("limits")["data"]
+    assert (told["held"], told["remaining"]) == ("90", "10")
