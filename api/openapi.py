@@ -80,7 +80,8 @@ def document_of(app: FastAPI) -> dict[str, Any]:
 def _complete(operation: dict[str, Any], path: str, method: str) -> None:
     name = operation["operationId"]
     operation["responses"].pop("422", None)
-    for status in sorted(_statuses(name, path, method)):
+    takes_cursor = any(each["name"] == "after" for each in operation.get("parameters", []))
+    for status in sorted(_statuses(name, path, method, takes_cursor)):
         operation["responses"][str(status)] = {
             "description": _RESPONSES[status],
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
@@ -92,7 +93,7 @@ def _complete(operation: dict[str, Any], path: str, method: str) -> None:
         operation["x-roles"] = sorted(roles.MAY[name])
 
 
-def _statuses(name: str, path: str, method: str) -> set[int]:
+def _statuses(name: str, path: str, method: str, takes_cursor: bool) -> set[int]:
     statuses = {*_ERRORS_OF_EVERY_ROUTE, 422}
     if method == "post":
         statuses |= {408, 409, 415} | ({400} if name not in _QUESTIONS else set())
@@ -102,6 +103,6 @@ def _statuses(name: str, path: str, method: str) -> set[int]:
         statuses |= {503}
     if "{" in path or name == "open_account":
         statuses |= {404, 409}
-    if name in {"read_statement", "read_history"}:
+    if takes_cursor:
         statuses |= {400}
     return statuses | ({503} if name == "readyz" else set())
