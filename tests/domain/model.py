@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 GRACE, DAY, LONG_AGO, FAR = timedelta(hours=24), timedelta(days=1), datetime(1, 1, 1), datetime(9999, 1, 1)  # noqa: DTZ001
 CAP_OF_ONE_PERSON = 1_000_000_000
-SPENDING = {"place_hold", "extend_hold", "assign_plan", "request_top_up"}
+SPENDING = {"place_hold", "extend_hold", "assign_plan", "request_top_up", "quote"}
 Thing = dict[str, Any]
 
 
@@ -112,9 +112,14 @@ class Model:
             return datetime(1970, 1, 1), FAR  # noqa: DTZ001
         since, zone = max(each for each in self.zones if each[0] <= t)
         until = min((each[0] for each in self.zones if each[0] > t), default=FAR)
-        if kind == "hour":
-            start = t - (shown(t, zone) - shown(t, zone).replace(minute=0, second=0, microsecond=0))
-            end = start + timedelta(hours=1)
+        if kind == "hour":  # of one clock: where clocks change, an hour ends and another begins
+            minute, wall = timedelta(minutes=1), shown(t, zone)
+            start = t - (wall - wall.replace(minute=0, second=0, microsecond=0))
+            end = start + 60 * minute
+            while shown(start, zone) - start != wall - t:
+                start += minute
+            while shown(end - minute, zone) - (end - minute) != wall - t:
+                end -= minute
         else:
             start, end = bounds(kind, t, zone, self.anchor)
         if (
@@ -225,10 +230,10 @@ class Model:
         self.lots += [lot | terms] if amount else []
         self.repay()
 
-    def add_heir(self, lot: Thing, n: int, **terms: Any) -> Thing:
+    def add_heir(self, sign: str, lot: Thing, n: int, **terms: Any) -> Thing:
         """The lot that succeeds this one at this instant, one for each instant, has so much more."""
         name, fresh = (
-            f"{lot['name']}@{self.t.isoformat()}",
+            f"{lot['name']}{sign}{self.t.isoformat()}",
             {"left": 0, "broken": 0, "rolls": False, "held_until": None},
         )
         if name not in [x["name"] for x in self.lots]:
@@ -288,7 +293,7 @@ class Model:
             for lot in ending if hold else reversed(ending):
                 n = min(room, hold["pins"].get(lot["name"], 0) if hold else self.free(lot))
                 if n:
-                    heir = self.add_heir(lot, n, exp=end)
+                    heir = self.add_heir("~", lot, n, exp=end)
                     self.unpin(hold, lot, n)
                     lot["left"], room = lot["left"] - n, room - n
                     if hold:
@@ -318,7 +323,8 @@ class Model:
             plan["version"],
         )
         extra = plan["allowance"] - (self.plan["allowance"] if self.plan else 0)
-        no(same or (takes == "now" and extra < 0), "plan_change_refused")
+        replaces = takes == "turn" and self.pending
+        no((same and not replaces) or (takes == "now" and extra < 0), "plan_change_refused")
         if takes == "turn":
             self.pending = end, plan
             return {}
@@ -335,8 +341,8 @@ class Model:
 
     def issue(self, name: str, amount: int, source: str, terms: Thing) -> None:
         eff, exp = terms.pop("effective", None) or self.t, terms.pop("expires", None)
-        no(amount <= 0, "malformed")
         no(eff < self.t or (exp is not None and exp <= eff), "lot_terms_refused")
+        no(amount <= 0, "amount_out_of_range")
         self.add_lot(name, amount, source, eff=eff, exp=exp, **terms)
 
     def grant(self, name: str, amount: int, source: str = "promotional", **terms: Any) -> None:
@@ -359,16 +365,16 @@ class Model:
         return {"amount": self.void_line(lot["origin"], "voided")}
 
     def request_top_up(self, ref: str, amount: int, cost: Any) -> None:
-        no(amount <= 0, "malformed")
         no(ref in self.payments, "payment_reference_used")
+        no(amount <= 0, "amount_out_of_range")
         self.payments[ref] = {"status": "requested", "terms": (amount, cost), "chargeback": None}
 
     def top_up(self, ref: str, amount: int, cost: Any, **terms: Any) -> None:
         payment = self.payments.get(ref, {"terms": (amount, cost), "status": "", "chargeback": None})
         no(payment["status"] == "settled", "payment_reference_used")
-        no(payment["terms"] != (amount, cost), "payment_refused")
+        no(payment["status"] == "requested" and payment["terms"] != (amount, cost), "payment_refused")
         self.issue(ref, amount, "purchased", terms)
-        self.payments[ref] = payment | {"status": "settled"}
+        self.payments[ref] = payment | {"status": "settled", "terms": (amount, cost)}
         self.auto |= {"flight": None, "failures": 0} if self.auto["flight"] == ref else {}
 
     def fail_top_up(self, ref: str) -> None:
@@ -390,6 +396,7 @@ class Model:
             "failures_max": 3,
         } | terms
         bad = auto["threshold"] <= 0 or auto["amount"] <= 0 or auto["failures_max"] < 1 or not auto["cost"]
+        bad = bad or auto["cost"][0] + auto["cost"][2] <= 0
         no(enabled and (bad or auto["money_cap"] < auto["cost"][0] + auto["cost"][2]), "auto_top_up_refused")
         self.auto |= auto | {
             "enabled": enabled,
@@ -420,7 +427,7 @@ class Model:
 
     def chargeback(self, ref: str, becomes: str) -> Thing:
         no(ref not in self.payments, "unknown_payment")
-        no(self.payments[ref]["status"] != "settled", "payment_not_settled")
+        no(becomes == "open" and self.payments[ref]["status"] != "settled", "payment_not_settled")
         no(self.payments[ref]["chargeback"] != (None if becomes == "open" else "open"), "chargeback_refused")
         self.payments[ref]["chargeback"] = becomes
         line, drawn = [lot for lot in self.lots if lot["origin"] == ref], 0
@@ -439,7 +446,8 @@ class Model:
         return {"amount": drawn}
 
     def adjust(self, name: str, direction: str, amount: int, reason: str | None, by: str) -> Thing:
-        no(amount <= 0 or not reason, "malformed")
+        no(not reason or (amount <= 0 and direction == "lower"), "adjustment_refused")
+        no(amount <= 0, "amount_out_of_range")
         if amount > CAP_OF_ONE_PERSON:
             self.proposals[name] = direction, amount, by
             return {"outcome": "proposed"}
@@ -464,9 +472,9 @@ class Model:
     def refund(self, charge: str, amount: int | None = None) -> Thing:
         no(charge not in self.charges and charge not in self.records, "unknown_charge")
         no(charge not in self.charges, "nothing_to_refund")
-        no(amount is not None and amount <= 0, "malformed")
         left = self.charges[charge]["amount"] - self.charges[charge]["refunded"]
         no(not left or (amount or 0) > left, "refund_exceeds_charge")
+        no(amount is not None and amount <= 0, "malformed")
         self.give_back(self.charges[charge], amount or left)
         return {"amount": amount or left}
 
@@ -495,16 +503,18 @@ class Model:
         if lot["origin"] in self.gone:
             return
         if lot["exp"] is not None and lot["exp"] <= (lot["since"] or self.t):
-            self.add_heir(lot, n, eff=self.t, exp=self.t + 7 * DAY)
+            self.add_heir("@", lot, n, eff=self.t, exp=self.t + 7 * DAY)
         else:
             lot["left"] += n
         self.repay()
 
     def open_dispute(self, name: str, charges: list[str], evidence: str) -> None:
         no(not charges or not 1 <= len(evidence) <= 4_000, "malformed")
-        no(any(charge not in self.charges for charge in charges), "unknown_charge")
         contested = [c for d in self.disputes.values() if d["status"] == "open" for c in d["charges"]]
-        no(set(contested) & set(charges), "dispute_refused")
+        for charge in charges:
+            no(charge not in self.charges and charge not in self.records, "unknown_charge")
+            no(charge not in self.charges, "nothing_to_refund")
+            no(charge in contested, "dispute_refused")
         self.disputes[name] = {"charges": charges, "status": "open"}
 
     def decide_dispute(self, name: str, how: str) -> None:
@@ -519,7 +529,8 @@ class Model:
     def set_limit(self, limit: Thing, by_plan: bool = False) -> None:
         cap, reached, old = limit["cap"], limit["thresholds"], self.limits.get(limit["limit_id"])
         fixed = ("window", "member", "project", "action")
-        bad = cap < 0 or sorted(set(reached)) != reached or not all(1 <= n <= 1_000 for n in reached)
+        bad = sorted(set(reached)) != reached or not all(1 <= n <= 1_000 for n in reached)
+        no(cap < 0, "malformed")
         no(bad or (old and any(old[name] != limit[name] for name in fixed)), "limit_terms_refused")
         fresh = {"since": self.window(limit["window"], self.t)[0], "reached": {}, "by_plan": by_plan}
         self.limits[limit["limit_id"]] = (old or fresh) | limit
@@ -570,12 +581,15 @@ class Model:
             "expires": self.t + lasts,
         }
         quote |= {"total": self.price(card, action, meters, self.t, False), "used": False, "withdrawn": False}
+        no(quote["total"] is None, "malformed")
         self.quotes[name] = quote | {"charged": False}
         return {"amount": quote["total"]}
 
     def withdraw_quote(self, name: str) -> None:
-        no(self.quotes[name]["used"], "quote_used")
-        self.quotes[name]["withdrawn"] = True
+        quote = self.quotes.setdefault(name, {"used": False, "withdrawn": False})
+        no(quote["withdrawn"], "quote_withdrawn")
+        no(quote["used"], "quote_used")
+        quote["withdrawn"] = True
 
     def place_hold(self, name: str, action: str, amount: int | None = None, **terms: Any) -> Thing:
         hold = {"member": None, "project": None, "work": None, "quote": None, "lasts": 3_600} | terms
@@ -585,8 +599,8 @@ class Model:
             "ended": None,
             "expires": self.t + timedelta(seconds=hold["lasts"]),
         }
-        no((amount is None) == (hold["quote"] is None) or (amount is not None and amount <= 0), "malformed")
         no(not 1 <= hold["lasts"] <= 86_400, "hold_terms_refused")
+        no((amount is None) == (hold["quote"] is None) or (amount is not None and amount <= 0), "malformed")
         needed = self.quoted(hold) if amount is None else amount
         lots = self.open_at(self.t, action, hold["project"])
         available = {
@@ -619,7 +633,7 @@ class Model:
 
     def quoted(self, hold: Thing) -> int:
         quote = self.quotes[hold["quote"]]
-        no((quote["action"], quote["project"]) != (hold["action"], hold["project"]), "malformed")
+        no((quote["action"], quote["project"]) != (hold["action"], hold["project"]), "quote_not_ours")
         no(quote["withdrawn"], "quote_withdrawn")
         no(quote["used"], "quote_used")
         no(self.t >= quote["expires"], "quote_expired")

@@ -234,15 +234,15 @@ def test_e9c_lost_debt_is_repaid_at_once() -> None:
 @pytest.mark.parametrize(
     ("when", "left"),
     [
-        ("12-01 12:00", {"allowance#1@2026-12-01": 30, "allowance#2": 100}),
-        ("12-02 12:00", {"allowance#1@2026-12-01": 10, "allowance#2": 100}),
+        ("12-01 12:00", {"allowance#1~2026-12-01": 30, "allowance#2": 100}),
+        ("12-02 12:00", {"allowance#1~2026-12-01": 10, "allowance#2": 100}),
     ],
 )
 def test_e10_late_usage_and_rollover(when: str, left: dict[str, int]) -> None:
     team = Team()
     team.do("11-01 00:00", "assign_plan", plan(100, 50))
     team.used("u", 30, "11-05 10:00")
-    assert team.left("12-01 11:00") == {"allowance#1": 20, "allowance#1@2026-12-01": 50, "allowance#2": 100}
+    assert team.left("12-01 11:00") == {"allowance#1": 20, "allowance#1~2026-12-01": 50, "allowance#2": 100}
     team.used("v", 40, "11-30 12:00", when)
     assert team.left(when) == left
 
@@ -267,7 +267,7 @@ def test_e10d_e23_holds_roll_first(holds: tuple[int, ...], held: tuple[int, ...]
         for lot in team.model.look(at("12-01 00:10"))["lots"]
     }
     moved, stayed, lapsed = (n * ONE for n in held)
-    assert lots["allowance#1@2026-12-01"] == (moved, moved)
+    assert lots["allowance#1~2026-12-01"] == (moved, moved)
     assert lots["allowance#1"] == (stayed + lapsed, stayed)
     pins = [sorted(hold["pins"].values()) for hold in team.model.open_holds()]
     assert pins == ([[stayed, moved]] if len(holds) == 1 else [[0, 40 * ONE], [10 * ONE, 30 * ONE]])

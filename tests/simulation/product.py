@@ -346,6 +346,6 @@ def _limits(team: Kept, account: TeamAccount, at: datetime) -> dict[str, Any]:
             "end": None if end is None else plain(end),
             "used": use.used_micros if use else 0,
             "held": held,
-            "reached": list(use.reached) if use else [],
+            "reached": sorted(use.reached) if use else [],
         }
     return told
