@@ -12,7 +12,7 @@ import msgspec
 from domain import commands as c
 from domain.account.events import CostBasis, LimitTerms
 from domain.usage import UsageRecord
-from tests.domain import model as rules
+from tests.domain import model_calendar as rules
 from tests.domain.model import Model, ModelRefusal, no
 from tests.simulation import world
 from tests.simulation.stories import Again, Ask, AskQuote, ProviderAnswers, Step, Tick
