@@ -26,7 +26,7 @@ AccountKind = Literal[
     "held",
     "withheld",
     "debt",
-    "passage",
+    "difference",
     "issued",
     "adjusted",
     "breakage",
@@ -42,7 +42,8 @@ class BookAccount(NamedTuple):
     ``lot`` (by lot id), ``held`` (hold id) and ``withheld`` (id of the line's first lot) are what the team has; ``debt`` is below
     zero by what it owes; ``issued`` (source), ``adjusted``, ``breakage``, ``voided`` and ``charged_back`` are where credits
     come from and go to without being used; ``used`` (action, period) is what charges took less what refunds gave back. The
-    period is the calendar month, in UTC, in which the usage occurred. ``passage`` is what a rollover goes through; nothing stays.
+    period is the calendar month, in UTC, in which the usage occurred. ``difference`` is met only where the total of an event is
+    not what its parts come to; it is claimed to be zero, so that books in which it is met are refused.
     """
 
     kind: AccountKind
@@ -136,7 +137,6 @@ class Bookkeeper:
         self._holds: dict[str, dict[str, int]] = {}
         self._withheld: set[str] = set()
         self._changes: dict[BookAccount, int] = {}
-        self._earlier: list[dict[BookAccount, int]] = []
 
     def entries(self, recorded: e.RecordedEvent, account: TeamAccount) -> Iterator[BookEntry]:
         """The entry of an event, none where no credits move; ``account`` is the account after it, for the claimed balances."""
@@ -144,18 +144,12 @@ class Bookkeeper:
         post = _POST.get(type(event))
         if post is None:
             return
-        self._changes, self._earlier = {}, []
+        self._changes = {}
         post(self, event)
-        touched: dict[BookAccount, None] = {}
-        for changes in self._earlier:
-            touched |= dict.fromkeys(changes)
-            first = [Posting(each, change, None) for each, change in changes.items() if change]
-            yield self._entry(recorded, first)
-        touched |= dict.fromkeys(self._changes)
-        claims = claims_of(account, touched)
-        last = [Posting(each, self._changes.get(each, 0), claims.get(each)) for each in touched]
-        if any(posting.change_micros for posting in last):
-            yield self._entry(recorded, last)
+        if any(self._changes.values()):
+            claims = claims_of(account, self._changes)
+            postings = [Posting(each, change, claims.get(each)) for each, change in self._changes.items()]
+            yield self._entry(recorded, postings)
         self._forget()
 
     def end(self, account: TeamAccount) -> BookEntry:
@@ -201,10 +195,10 @@ class Bookkeeper:
     def _post(self, account: BookAccount, change_micros: int) -> None:
         self._changes[account] = self._changes.get(account, 0) + change_micros
 
-    def _turn_over(self) -> None:
-        """What was posted so far is an entry of its own; claims are made once all of the event is posted."""
-        self._earlier.append(self._changes)
-        self._changes = {}
+    def _differs(self, said_micros: int, found_micros: int) -> None:
+        """The total that the event says is posted; what its parts come to differently is shown, and refused by its claim."""
+        if said_micros != found_micros:
+            self._post(BookAccount("difference"), found_micros - said_micros)
 
     def _own(self, lot_id: str, line: str = "") -> _OwnLot:
         lot = self._lots.get(lot_id)
@@ -323,16 +317,13 @@ class Bookkeeper:
     # --- credits that move within ---
 
     def rolled(self, event: e.CreditsRolledOver) -> None:
-        """Lots gave to their successors, by way of one account that is empty before and after."""
+        """Lots gave to their successors; credit that was held stays in its hold."""
         for terms in event.lots:
             self._own(terms.lot_id, terms.origin_lot_id)
         for line in event.lines:
             self._rolled_line(line.lot_id, line.hold_id, -line.amount_micros)
-        self._post(BookAccount("passage"), event.amount_micros)
-        self._turn_over()
-        self._post(BookAccount("passage"), -event.amount_micros)
-        for line in event.lines:
             self._rolled_line(line.to_lot_id, line.hold_id, line.amount_micros)
+        self._differs(event.amount_micros, sum(line.amount_micros for line in event.lines))
 
     def _rolled_line(self, lot_id: str, hold_id: str, change_micros: int) -> None:
         if not hold_id:
@@ -350,19 +341,23 @@ class Bookkeeper:
 
     def let_go(self, event: e.HoldReleased | e.HoldExpired) -> None:
         """What a hold had still set aside is back in its lots."""
-        for lot_id, micros in list(self._holds.get(event.hold_id, {}).items()):
+        lines = dict(self._holds.get(event.hold_id, {}))
+        for lot_id, micros in lines.items():
             self._hold(event.hold_id, lot_id, -micros)
             self._move(lot_id, micros)
         self._post(BookAccount("held", event.hold_id), -event.amount_micros)
+        self._differs(-event.amount_micros, -sum(lines.values()))
 
     # --- chargebacks ---
 
     def charged_back(self, event: e.ChargebackOpened) -> None:
         """What is left of a line and in no hold is withheld."""
-        for lot_id, lot in self._line(event.origin_lot_id):
+        line = self._line(event.origin_lot_id)
+        for lot_id, lot in line:
             self._post(BookAccount("lot", lot_id), -lot.free_micros)
         self._withheld.add(event.origin_lot_id)
         self._post(BookAccount("withheld", event.origin_lot_id), event.withheld_micros)
+        self._differs(event.withheld_micros, sum(lot.free_micros for _, lot in line))
 
     def won(self, event: e.ChargebackWon) -> None:
         """What was withheld is back in its lots."""
@@ -447,5 +442,5 @@ _CLAIMS: Mapping[AccountKind, Callable[[TeamAccount, str], int]] = {
     "held": _held_claim,
     "withheld": _withheld_claim,
     "debt": lambda account, _: -account.debt_micros,
-    "passage": lambda _, __: 0,
+    "difference": lambda _, __: 0,
 }

@@ -19,7 +19,7 @@ _ROOTS: dict[AccountKind, str] = {
     "held": "Assets:{team}:Held:{name}",
     "withheld": "Assets:{team}:Withheld:{name}",
     "debt": "Liabilities:{team}:Debt",
-    "passage": "Equity:Passage:{team}",
+    "difference": "Equity:Difference:{team}",
     "issued": "Equity:Issued:{name}:{team}",
     "adjusted": "Equity:Adjusted:{team}",
     "breakage": "Equity:Breakage:{team}",

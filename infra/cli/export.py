@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from projections.books import BookEntry
     from projections.replay import EventSource
 
-CUT_SHORT = "CUT SHORT: these books are not complete, and this line is no entry so that nobody accepts them"
+CUT_SHORT = "\n    these books were cut short, and this is no line of books, so that nobody accepts them"
 
 
 class BooksFormat(StrEnum):
