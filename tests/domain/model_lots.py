@@ -270,7 +270,7 @@ class Lots:
         price = auto.cost[0] + auto.cost[2]
         bad = min(auto.threshold, auto.amount, auto.failures_max, price) <= 0 or auto.money_cap < price
         no(enabled and bad, "auto_top_up_refused")
-        fresh = {"enabled": enabled, "failures": 0, "retry": LONG_AGO, "kind": auto.window, "window": None}
+        fresh = {"enabled": enabled, "failures": 0, "retry": LONG_AGO, "kind": auto.pop("window")}
         self.auto |= auto | fresh
 
     def look_at_auto(self) -> str | None:
