@@ -110,7 +110,7 @@ class Books:
         """Conservation, lot by lot and line by line. Raises: Wrong."""
         lines: dict[str, int] = {}
         for lot_id, lot in self.lots.items():
-            parts = (lot.left, lot.broken, lot.voided, lot.lowered, lot.held)
+            parts = (lot.left, lot.used, lot.broken, lot.voided, lot.lowered, lot.held)
             require(all(part >= 0 for part in parts), "I2", "a part of a lot is negative", lot_id, parts)
             require(lot.held <= lot.left, "I2", "more is held than is left", lot_id, lot.held, lot.left)
             line = lot.terms.origin_lot_id

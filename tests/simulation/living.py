@@ -28,9 +28,8 @@ class Difference(Exception):
 
 
 ALIKE = [
-    {"malformed", "amount_out_of_range", "adjustment_refused", "refund_exceeds_charge"},
-    {"unknown_charge", "nothing_to_refund", "dispute_refused"},
-    {"quote_expired", "quote_used", "quote_withdrawn", "quote_not_ours", "malformed", "hold_terms_refused"},
+    {"hold_terms_refused", "quote_not_ours", "quote_expired", "quote_used", "quote_withdrawn"},
+    {"account_already_open", "account_closed"},
 ]
 """Refusals that stand for one another where several are right at once."""
 

@@ -71,7 +71,7 @@ class Oracle:
         self.models: dict[str, Told] = {}
         self.asked: dict[tuple[str, int], Step] = {}
         self.autos: dict[str, str] = {}
-        self.unknown_quotes: set[tuple[str, str]] = set()
+        self.heard_autos: set[str] = set()
 
     def hear(self, step: Step, request: tuple[int, CostBasis] | None) -> Heard:
         """What becomes of the step; ``request`` is what the latest automatic request asked for."""
@@ -81,7 +81,9 @@ class Oracle:
             if isinstance(step.ask, UsageRecord):
                 return {"outcome": "parked", "code": no.code, "auto": False}
             return {"outcome": no.code}
-        if result.get("auto"):
+        if result.get("auto") and result["auto"] not in self.heard_autos:
+            # What is answered once more under an old key requests nothing.
+            self.heard_autos.add(result["auto"])
             self.autos[step.team] = result["auto"]
         return shared(result)
 

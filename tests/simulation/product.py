@@ -19,7 +19,7 @@ from domain.account.due import pass_time
 from domain.account.index import IndexOverlay
 from domain.account.limiting import counts
 from domain.account.quoting import quote_usage
-from domain.account.state import TeamAccount
+from domain.account.state import Hold, TeamAccount
 from domain.actors import Actor
 from domain.catalogue import Catalogue, apply, publish_plan, publish_rate_card
 from domain.chain import GENESIS, event_hash
@@ -302,14 +302,14 @@ def view(team: Kept, account: TeamAccount, at: datetime) -> dict[str, Any]:
         sums["held"] += held
         sums[_part(lot, at)] += left - held
     plan, pending = account.plan, account.pending_plan
+    order = {lot.terms.lot_id: place for place, lot in enumerate(account.lots)}
     return sums | {
         "settled": account.settled_micros,
         "debt": account.debt_micros,
         "status": account.status,
         "lots": lots,
         "holds": [
-            (plain(hold.expires_at), hold.held_micros, [line.amount_micros for line in hold.lines])
-            for hold in account.holds
+            (plain(hold.expires_at), hold.held_micros, _in_burn_order(hold, order)) for hold in account.holds
         ],
         "limits": _limits(team, account, at),
         "plan": None if plan is None else (plan.plan_id, plan.version),
@@ -317,6 +317,11 @@ def view(team: Kept, account: TeamAccount, at: datetime) -> dict[str, Any]:
         "pending": None if pending is None else (pending.plan.plan_id, pending.plan.version),
         "auto": account.auto_top_up is not None and account.auto_top_up.in_flight is not None,
     }
+
+
+def _in_burn_order(hold: Hold, order: dict[str, int]) -> list[int]:
+    pins = sorted((order[line.lot_id], line.amount_micros) for line in hold.lines)
+    return [amount for _, amount in pins]
 
 
 def _part(lot: Any, at: datetime) -> str:

@@ -448,6 +448,27 @@ class TeamLife:
         return self.rng.choice(self.holds[-6:])
 
     def hold(self) -> None:
+        """Credits are set aside, mostly shortly before something becomes due, and work goes on while they are."""
+        rng = self.rng
+        if rng.random() < 0.35:
+            ahead = [bound for bound in self.bounds if timedelta(0) < bound - self.at < timedelta(days=6)]
+            if ahead:
+                self.at = max(self.at, min(ahead) - timedelta(seconds=rng.choice([1, 60, 1_800, 20_000])))
+        self.place()
+        for _ in range(rng.choice([0, 1, 2, 2, 3, 4, 5])):
+            self.work_on(self.holds[-1])
+
+    def work_on(self, hold: MadeHold) -> None:
+        """Something happens while the hold is open, or just as it ends."""
+        rng = self.rng
+        left = hold.expires_at - self.at
+        if left <= timedelta(0):
+            return
+        self.at += left * rng.choice([0, 0.001, 0.01, 0.1, rng.random(), 1])
+        place = bisect_right(_WORK_WEIGHTS, rng.random() * _WORK_WEIGHTS[-1])
+        _WORK[place](self)
+
+    def place(self) -> None:
         """Credits are set aside, at times by a quote asked for before."""
         rng = self.rng
         lasts = rng.choice([1, 60, 3_600, 3_600, 7_200, 86_400, 86_400, 86_400, rng.randrange(1, 86_401)])
@@ -468,7 +489,7 @@ class TeamLife:
             )
             amount = 0
         else:
-            amount = self.amount(rng.choice([20, 60, 120]))
+            amount = self.amount(rng.choice([5, 20, 60, 120]))
             ask = c.PlaceHold(
                 team_id=self.team,
                 action=rng.choice(ACTIONS),
@@ -503,6 +524,9 @@ class TeamLife:
             self.hold()
             return
         dice = rng.random()
+        if dice < 0.02:
+            self.add(c.CaptureHold(team_id=self.team, hold_id=NEVER, amount_micros=CREDIT))
+            return
         amount = hold.amount_micros if dice < 0.3 else self.amount(max(1, hold.amount_micros // CREDIT))
         if dice > 0.7:
             amount = hold.amount_micros + self.amount(60)
@@ -537,9 +561,9 @@ class TeamLife:
             self.add(c.WithdrawQuote(team_id=self.team, quote_id=ref + ".quote_id"))
         if rng.random() < 0.75:
             self.at += timedelta(seconds=rng.choice([0, 1, 30, 60, 540]))
-            self.hold()
-            if rng.random() < 0.8:
-                self.at += timedelta(seconds=rng.choice([1, 60, 1_800]))
+            self.place()
+            for _ in range(rng.choice([0, 1, 1, 2, 3])):
+                self.at += timedelta(seconds=rng.choice([1, 60, 1_800, 90_000]))
                 self.take(self.record("succeeded", self.holds[-1]))
 
     # --- credits that come and go ---
@@ -623,6 +647,9 @@ class TeamLife:
     def answer_payment(self) -> None:
         """A payment is settled or fails, now and then one for which that is no longer possible."""
         rng = self.rng
+        if rng.random() < 0.03:
+            self.add(c.FailTopUp(team_id=self.team, payment_reference="pay-never", failure="unheard"))
+            return
         waiting = [payment for payment in self.payments if payment.stage in ("requested", "failed")]
         if not waiting or rng.random() < 0.12:
             waiting = self.payments
@@ -652,7 +679,7 @@ class TeamLife:
                 threshold_micros=rng.choice([20, 100, 300]) * CREDIT,
                 amount_micros=rng.randint(20, 150) * CREDIT,
                 cost_basis=basis,
-                money_cap_minor=(basis.price_minor + basis.tax_minor) * rng.choice([1, 2, 5]),
+                money_cap_minor=(basis.price_minor + basis.tax_minor) * rng.choice([0, 1, 2, 2, 5, 5, 20]),
                 window=rng.choice(["day", "week", "month", "period", "lifetime"]),
                 failures_max=rng.choice([1, 2, 3]),
             )
@@ -867,14 +894,33 @@ class CalmLife(TeamLife):
         self.take(msgspec.structs.replace(record, occurred_at=self.at - timedelta(seconds=late)))
 
 
+_AT_WORK = [
+    (30.0, TeamLife.capture),
+    (18.0, TeamLife.use),
+    (14.0, TeamLife.extend),
+    (8.0, TeamLife.release),
+    (6.0, TeamLife.fail),
+    (6.0, TeamLife.place),
+    (4.0, TeamLife.refund),
+    (3.0, TeamLife.chargeback),
+    (2.0, TeamLife.void),
+    (3.0, TeamLife.adjust),
+    (2.0, TeamLife.set_limit),
+    (4.0, TeamLife.top_up),
+    (4.0, TeamLife.look),
+    (3.0, TeamLife.again),
+]
+_WORK = [act for _, act in _AT_WORK]
+_WORK_WEIGHTS = [sum(weight for weight, _ in _AT_WORK[: place + 1]) for place in range(len(_AT_WORK))]
+
 _WEIGHTED = [
     (26.0, TeamLife.use),
     (5.0, TeamLife.fail),
     (4.0, TeamLife.use_again),
-    (8.0, TeamLife.hold),
-    (2.5, TeamLife.extend),
-    (5.5, TeamLife.capture),
-    (2.5, TeamLife.release),
+    (9.0, TeamLife.hold),
+    (0.6, TeamLife.extend),
+    (1.2, TeamLife.capture),
+    (0.6, TeamLife.release),
     (3.0, TeamLife.quote),
     (5.0, TeamLife.grant),
     (1.5, TeamLife.void),
