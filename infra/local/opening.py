@@ -15,6 +15,7 @@ from domain.account.decision import Decision, copy_of
 from domain.account.events import CostBasis
 from domain.account.funding import grant_credits, top_up_credits
 from domain.account.opening import open_account
+from domain.account.planning import assign_plan
 from domain.actors import Actor
 from domain.amounts import MICROS_PER_CREDIT
 from domain.catalogue import (
@@ -88,7 +89,7 @@ def open_teams(shards: ShardMap, stream: UsageStream, catalogue: Catalogue) -> i
     def open_shard(shard: int) -> int:
         members = by_shard[shard]
         chunks = (members[at : at + TEAMS_TOGETHER] for at in range(0, len(members), TEAMS_TOGETHER))
-        return sum(_open_together(shards, shard, chunk, starts, key) for chunk in chunks)
+        return sum(_open_together(shards, shard, chunk, starts, key, catalogue) for chunk in chunks)
 
     with ThreadPoolExecutor(THREADS) as threads:
         return sum(threads.map(open_shard, by_shard))
@@ -108,7 +109,12 @@ def _started(shards: ShardMap, key: str) -> set[str]:
 
 
 def _open_together(
-    shards: ShardMap, shard: int, members: list[Member], starts: dict[str, StartingCredits], key: str
+    shards: ShardMap,
+    shard: int,
+    members: list[Member],
+    starts: dict[str, StartingCredits],
+    key: str,
+    catalogue: Catalogue,
 ) -> int:
     """One transaction for many teams: waiting for the disk once, not thousands of times."""
     with shards.connection_for(shard) as connection, connection.transaction():
@@ -119,11 +125,13 @@ def _open_together(
         for member, session in zip(members, sessions, strict=True):
             opened += session.account is None
             if session.answer_on_file(LOCAL_STACK.id, key) is None:
-                _start(session, member, starts[member.team_id], key)
+                _start(session, member, starts[member.team_id], key, catalogue)
         return opened
 
 
-def _start(session: PostgresAccountSession, member: Member, start: StartingCredits, key: str) -> None:
+def _start(
+    session: PostgresAccountSession, member: Member, start: StartingCredits, key: str, catalogue: Catalogue
+) -> None:
     before = session.account.version if session.account else 0
     account = copy_of(session.account) if session.account else None
     decision = Decision(account, session.now, LOCAL_STACK, session.index, reason="welcome")
@@ -138,6 +146,9 @@ def _start(session: PostgresAccountSession, member: Member, start: StartingCredi
             payment_reference=key,
             cost_basis=CostBasis(price_minor, CURRENCY),
         )
+    plan = catalogue.plan(member.plan_id) if member.plan_id else None
+    if plan is not None and decision.account.plan is None:
+        assign_plan(decision, plan, "now")
     account = decision.account
     answer = Answer(
         team_id=member.team_id,

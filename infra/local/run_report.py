@@ -33,13 +33,21 @@ Spans = Mapping[PartitionKey, Span]
 
 
 class RunResult(msgspec.Struct, frozen=True):
-    """The file ``out/run.json``: records by outcome and reason, what was charged to how many teams, and how long it took."""
+    """The file ``out/run.json``: records by outcome and reason, what was charged to how many teams, and how long it took.
+
+    ``payments`` are the facts of the payments stream by outcome and kind, ``events`` what the ledger wrote by name,
+    ``holds_denied`` the holds that were not given, repetitions counted; ``holds_captured`` the charges paid by their hold.
+    """
 
     records: int
     outcomes: Tally
     charged_micros: int
     teams_charged: int
     seconds: float
+    payments: Tally = {}
+    events: dict[str, int] = {}
+    holds_denied: int = 0
+    holds_captured: int = 0
 
     def count(self, outcome: str) -> int:
         """The records of an outcome, whatever the reason."""
@@ -100,15 +108,21 @@ def run_result(shards: ShardMap, spans: Spans, seconds: float) -> RunResult:
 
     Charges are found by the Kafka coordinates that their events carry.
     """
-    outcomes: Tally = {}
-    for partition, span in spans.items():
-        with _home(shards, partition) as cursor:
-            _add_outcomes(cursor, partition, span, shards.count, outcomes)
+    outcomes = tally_of(shards, spans)
     micros, teams = _charges(shards, spans)
     records = sum(count for reasons in outcomes.values() for count in reasons.values())
     # Every outcome is there, so that none has to be guessed: an empty one stands for no record.
     ordered = {each: dict(sorted(outcomes.get(each, {}).items())) for each in OUTCOMES}
     return RunResult(records, ordered, micros, teams, round(seconds, 3))
+
+
+def tally_of(shards: ShardMap, spans: Spans) -> Tally:
+    """The records at these offsets by outcome and reason, whole batches of them."""
+    outcomes: Tally = {}
+    for partition, span in spans.items():
+        with _home(shards, partition) as cursor:
+            _add_outcomes(cursor, partition, span, shards.count, outcomes)
+    return outcomes
 
 
 def _add_outcomes(
@@ -177,7 +191,47 @@ def as_table(result: RunResult) -> str:
         rule,
         lines[-1],
     ]
-    return "\n".join([*lines, "", f"  {_sum(result)}"])
+    return "\n".join([*lines, "", f"  {_sum(result)}", *_story(result)])
+
+
+_STORY = (
+    (
+        "holds",
+        (("made", "CreditsHeld"), ("released by failed work", "HoldReleased"), ("expired", "HoldExpired")),
+    ),
+    ("plans", (("assigned", "PlanAssigned"), ("allowances", "AllowanceGranted"))),
+    ("limits", (("thresholds reached", "LimitThresholdReached"),)),
+    (
+        "automatic top-ups",
+        (("asked for", "AutoTopUpRequested"), ("failed", "AutoTopUpFailed")),
+    ),
+    (
+        "chargebacks",
+        (("opened", "ChargebackOpened"), ("won", "ChargebackWon"), ("lost", "ChargebackLost")),
+    ),
+    ("debt", (("repaid by new credit", "DebtRepaid"),)),
+)
+"""What a run tells beside its charges: a subject, and words for the events that belong to it."""
+
+
+def _story(result: RunResult) -> list[str]:
+    """A line for each subject on which something happened."""
+    lines: list[str] = []
+    for subject, words in _STORY:
+        told = [f"{result.events[name]:,} {word}" for word, name in words if result.events.get(name)]
+        if subject == "holds":
+            counted = {"captured by usage": result.holds_captured, "denied": result.holds_denied}
+            told += [f"{count:,} {word}" for word, count in counted.items() if count]
+        if told:
+            lines.append(f"  {subject:<18} {', '.join(told)}")
+    payments = [
+        f"{count:,} {outcome} {reason}".strip()
+        for outcome, reasons in result.payments.items()
+        for reason, count in sorted(reasons.items())
+    ]
+    if payments:
+        lines.append(f"  {'payments stream':<18} {', '.join(payments)}")
+    return ["", *lines] if lines else []
 
 
 def _sum(result: RunResult) -> str:

@@ -24,11 +24,12 @@ SMALLEST_START_MICROS = 10 * MICROS_PER_CREDIT
 
 
 class Member(NamedTuple):
-    """A team of the stream and the terms of its account."""
+    """A team of the stream and the terms of its account; ``plan_id`` None for one that only buys."""
 
     team_id: str
     zone: str = "UTC"
     anchor_day: int = 1
+    plan_id: str | None = None
 
 
 class UsageStream(Protocol):
@@ -70,6 +71,7 @@ class DemoDayStream:
     def __init__(self, day: DemoDay) -> None:
         self._day = day
         self.source = day.source
+        self.name = f"day-{day.seed}-{day.size}"
         self.title = (
             f"a made-up day: {day.size} records of {len(day.teams)} teams, seed {day.seed}, "
             f"beginning {day.start:%Y-%m-%d %H:%M} UTC"
@@ -77,7 +79,10 @@ class DemoDayStream:
 
     def members(self) -> list[Member]:
         """The teams of the day, without those that nobody ever opened."""
-        return [Member(team.team_id, team.zone, team.anchor_day) for team in self._day.teams]
+        return [
+            Member(team.team_id, team.zone, team.anchor_day, _plan_of(rank, team.team_id))
+            for rank, team in enumerate(self._day.teams)
+        ]
 
     def usages(self) -> Iterator[UsageRecord]:
         """What is expected to be charged."""
@@ -159,9 +164,20 @@ def _costs(usages: Iterable[UsageRecord], catalogue: Catalogue) -> Iterator[tupl
             yield usage.team_id, price.amount_micros
 
 
-def _start(team_id: str, cost_micros: int) -> StartingCredits:
+def _lot(team_id: str) -> int:
     # Any fixed spread over the teams does; a checksum of the name is the same on every machine.
-    lot = crc32(team_id.encode()) % 12
+    return crc32(team_id.encode()) % 12
+
+
+def _plan_of(rank: int, team_id: str) -> str | None:
+    """Half of the teams have a plan, the busiest the largest; those that shall end in debt have none."""
+    if rank % 2 or _lot(team_id) == 0:
+        return None
+    return "studio-plus" if rank < 30 else "studio" if rank < 150 else "free"
+
+
+def _start(team_id: str, cost_micros: int) -> StartingCredits:
+    lot = _lot(team_id)
     share = 0.7 if lot == 0 else 1.05 + lot / 10
     whole = max(SMALLEST_START_MICROS, int(cost_micros * share) // MICROS_PER_CREDIT * MICROS_PER_CREDIT)
     granted = max(SMALLEST_START_MICROS, whole // 5 // MICROS_PER_CREDIT * MICROS_PER_CREDIT)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from psycopg.rows import tuple_row
 
 from domain.amounts import format_credits
+from infra.local.gateway import LOST, STUDIO
 from infra.postgres.shards import ShardMap
 from infra.settings import Settings
 
@@ -73,6 +74,13 @@ def _examples(example: Example) -> list[str]:
             "a price before it is spent",
             f"coffer estimate {team} image.generate --meter images=4 --meter steps=30",
         ),
+        (
+            "a team that held before it worked: its open holds, and a limit that bit",
+            f"coffer holds show {STUDIO}",
+        ),
+        ("", f"coffer limits show {STUDIO}"),
+        ("a top-up that the ledger asked for, and the bank took back", f"coffer statement {LOST}"),
+        ("what the world was told of it", f"coffer history {LOST}"),
         ("give that charge back", f"coffer refund {team} {charge} --reason 'a gift'"),
         ("prove that everything agrees", "coffer verify"),
         (
@@ -82,5 +90,5 @@ def _examples(example: Example) -> list[str]:
     ]
     lines: list[str] = []
     for what, command in tries:
-        lines += [f"  # {what}", f"  {command}"]
+        lines += [f"  # {what}", f"  {command}"] if what else [f"  {command}"]
     return lines

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
@@ -16,12 +16,16 @@ from types import FrameType
 import msgspec
 import structlog
 
+from consumers.batches import PartitionKey
 from domain.catalogue import Catalogue
+from domain.ledger import Ledger
 from infra.kafka.broker import describe_partitions
 from infra.local.children import Children
 from infra.local.demo_day import DemoDay
 from infra.local.demo_key import kept_api_key
+from infra.local.gateway import PROVIDER_ARGUMENTS, GatewaySession
 from infra.local.opening import open_teams, publish_demo
+from infra.local.others import answers_awaited, captures_since, events_since, events_to_relay, log_positions
 from infra.local.processes import Claim, LocalServerError, free_port, is_free
 from infra.local.producing import RECORDS_BETWEEN_LOOKS, end_offsets, produce
 from infra.local.progress import Progress
@@ -35,14 +39,17 @@ from infra.local.run_report import (
     halted_partitions,
     run_result,
     settled_records,
+    tally_of,
 )
 from infra.local.servers import Servers
 from infra.local.streams import DemoDayStream, TraceStream, UsageStream, kept_day_start
 from infra.local.trying import what_to_try
+from infra.postgres.catalogue_store import PostgresCatalogue
+from infra.postgres.ledger_store import PostgresLedgerStore
 from infra.postgres.migrations import migrate
 from infra.postgres.shards import ShardMap
 from infra.settings import REPOSITORY, Settings, key_pepper
-from infra.topics import USAGE
+from infra.topics import PAYMENTS, USAGE
 from infra.wiring import Endpoints, endpoints_file
 
 STALL_SECONDS_MAX = 300.0
@@ -198,6 +205,8 @@ class _Stack:
         self._children = children = Children(REPOSITORY, self._state / "logs", environment)
         children.start("consume", "consume", "--alone")
         children.start("project", "project")
+        children.start("relay", "relay")
+        children.start("provider", "demo", "provider", *PROVIDER_ARGUMENTS)
         children.start("tick", "tick", "--every", str(TICK_SECONDS))
         if not self._run.once:
             children.start("serve", "serve")
@@ -223,16 +232,68 @@ class _Stack:
     def _send(self, stream: UsageStream, bootstrap: str) -> RunResult:
         shards = self._shards
         assert shards is not None
-        partitions = describe_partitions(bootstrap, [USAGE])
+        partitions = describe_partitions(bootstrap, [USAGE, PAYMENTS])
         before = end_offsets(bootstrap, partitions)
         # What an interrupted run left is settled first, so that what follows is counted alone.
         self._settle({each: Span(0, end) for each, end in before.items()}, "settling what was there")
+        positions = log_positions(shards)
         began = time.monotonic()
         produce(bootstrap, USAGE, stream, lambda sent: self._look_producing(sent, len(stream)))
-        spans = {each: Span(before[each], end) for each, end in end_offsets(bootstrap, partitions).items()}
-        self._settle(spans, "settled")
+        self._settle(self._since(bootstrap, before), "settled")
         self._wait(lambda: not events_to_project(shards), lambda: "the statement catches up")
-        return run_result(shards, spans, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        denied = self._work_live(stream, bootstrap) if isinstance(stream, DemoDayStream) else 0
+        self._let_the_others_finish(bootstrap, before)
+        spans = self._since(bootstrap, before)
+        self._settle(spans, "settled")
+        usage = {each: span for each, span in spans.items() if each.topic == USAGE}
+        payments = {each: span for each, span in spans.items() if each.topic == PAYMENTS}
+        return msgspec.structs.replace(
+            run_result(shards, usage, seconds),
+            payments=tally_of(shards, payments),
+            events=events_since(shards, positions),
+            holds_denied=denied,
+            holds_captured=captures_since(shards, positions),
+        )
+
+    def _since(self, bootstrap: str, before: dict[PartitionKey, int]) -> Spans:
+        ends = end_offsets(bootstrap, before)
+        return {each: Span(before[each], end) for each, end in ends.items()}
+
+    def _work_live(self, stream: DemoDayStream, bootstrap: str) -> int:
+        """The gateways have held, worked and sent what was used; returns how many holds were denied."""
+        assert self._shards is not None
+        with closing(PostgresCatalogue(self._shards)) as catalogue:
+            ledger = Ledger(PostgresLedgerStore(self._shards), catalogue.current)
+            session = GatewaySession(ledger, stream.name)
+            session.open()
+            sent = produce(bootstrap, USAGE, session.records(), lambda _: self._look())
+        self.progress.say(
+            f"  four teams worked live: {sent} records, {session.denied} holds denied before any work"
+        )
+        return session.denied
+
+    def _let_the_others_finish(self, bootstrap: str, before: dict[PartitionKey, int]) -> None:
+        """Usage is settled, provider and bank have answered, and all of it is on the ledger's topic and in the statement."""
+        shards = self._shards
+        assert shards is not None
+        while True:
+            self._settle(self._since(bootstrap, before), "settled")
+            self._wait(
+                lambda: not answers_awaited(shards), lambda: "  the payment provider answers", self._log_end
+            )
+            self._wait(
+                lambda: not events_to_relay(shards),
+                lambda: "  events go out",
+                lambda: -events_to_relay(shards),
+            )
+            self._wait(lambda: not events_to_project(shards), lambda: "  the statement catches up")
+            if not answers_awaited(shards) and not events_to_relay(shards):
+                return
+
+    def _log_end(self) -> int:
+        assert self._shards is not None
+        return sum(log_positions(self._shards).values())
 
     def _settle(self, spans: Spans, what: str) -> None:
         shards = self._shards

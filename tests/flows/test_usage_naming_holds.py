@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from psycopg import Cursor
@@ -52,7 +53,7 @@ class Story:
         )
 
     def use(
-        self, team: str, record_id: str, units: int, *, occurred: str, recorded: str, **changes: str | None
+        self, team: str, record_id: str, units: int, *, occurred: str, recorded: str, **changes: Any
     ) -> int:
         offset = self.stream.use(
             record_id, units, team=team, occurred=when(occurred), source=HISTORIC, **changes

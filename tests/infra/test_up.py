@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 from infra.local.demo_day import DemoDay
+from infra.local.gateway import expected_outcomes
 from infra.local.producing import tally
 from infra.local.streams import kept_day_start
 from infra.settings import REPOSITORY
@@ -105,8 +106,25 @@ def test_a_day_is_streamed_once_as_its_maker_expects_and_a_second_run_charges_no
     second = result_of(tmp_path)
 
     day = DemoDay(7, kept_day_start(tmp_path / "state", 7, RECORDS, datetime.now(UTC)), RECORDS)
-    assert first["records"] == second["records"] == RECORDS
-    assert first["outcomes"] == tally((sent.outcome, sent.reason) for sent in day)
+    live = expected_outcomes()
+    assert first["records"] == second["records"] == RECORDS + len(live)
+    assert first["outcomes"] == tally([*((sent.outcome, sent.reason) for sent in day), *live])
+    assert first["payments"] == {
+        "applied": {
+            "chargeback.lost": 1,
+            "chargeback.opened": 2,
+            "chargeback.won": 1,
+            "topup.failed": 1,
+            "topup.settled": 2,
+        }
+    }
+    assert (first["holds_denied"], first["holds_captured"]) == (second["holds_denied"], 18) == (4, 18)
+    assert first["events"]["CreditsHeld"] == 20
+    assert first["events"]["HoldReleased"] == 2
+    assert first["events"]["AutoTopUpRequested"] == 3
+    assert first["events"]["LimitThresholdReached"] >= 2
+    assert second["payments"] == {}
+    assert second["events"].keys() <= {"HoldExpired", "DebtRepaid", "AllowanceGranted"}
     assert first["charged_micros"] > 0
     assert first["seconds"] > 0
     assert second["outcomes"]["charged"] == second["outcomes"]["waived"] == {}
@@ -164,7 +182,7 @@ def test_a_run_that_is_killed_midway_leaves_nothing_that_blocks_the_next(
         wait_until(lambda: not processes_of(tmp_path), "the end of all children", 30)
 
     assert up("--once", "--records", "5000").wait(READY_SECONDS_MAX) == 0, (tmp_path / "err").read_text()
-    assert result_of(tmp_path)["records"] == 5_000
+    assert result_of(tmp_path)["records"] == 5_000 + len(expected_outcomes())
 
 
 def test_a_second_up_on_the_same_data_is_refused_by_name(up: UpCommand, tmp_path: Path) -> None:

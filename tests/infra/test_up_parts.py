@@ -233,4 +233,8 @@ def test_the_result_file_holds_what_its_readers_expect(tmp_path: Path) -> None:
         "charged_micros": 1_500_000,
         "teams_charged": 1,
         "seconds": 2.0,
+        "payments": {},
+        "events": {},
+        "holds_captured": 0,
+        "holds_denied": 0,
     }
