@@ -118,6 +118,7 @@ class _Stack:
         self._servers = Servers(settings)
         self._children: Children | None = None
         self._shards: ShardMap | None = None
+        self._log_before: dict[int, int] = {}
         self._api_address = ""
         self._api_key = ""
 
@@ -172,6 +173,7 @@ class _Stack:
             database_url = self._servers.start_database()
             migrate(database_url, self._settings.shards)
         self._shards = shards = ShardMap.of(self._settings, database_url, "coffer-up")
+        self._log_before = log_positions(shards)
         catalogue = publish_demo(shards, stream)
         self._api_key = kept_api_key(shards, key_pepper(self._settings), self._state)
         # Kafka takes some seconds to start; the teams are opened meanwhile.
@@ -236,7 +238,6 @@ class _Stack:
         before = end_offsets(bootstrap, partitions)
         # What an interrupted run left is settled first, so that what follows is counted alone.
         self._settle({each: Span(0, end) for each, end in before.items()}, "settling what was there")
-        positions = log_positions(shards)
         began = time.monotonic()
         produce(bootstrap, USAGE, stream, lambda sent: self._look_producing(sent, len(stream)))
         self._settle(self._since(bootstrap, before), "settled")
@@ -251,9 +252,9 @@ class _Stack:
         return msgspec.structs.replace(
             run_result(shards, usage, seconds),
             payments=tally_of(shards, payments),
-            events=events_since(shards, positions),
+            events=events_since(shards, self._log_before),
             holds_denied=denied,
-            holds_captured=captures_since(shards, positions),
+            holds_captured=captures_since(shards, self._log_before),
         )
 
     def _since(self, bootstrap: str, before: dict[PartitionKey, int]) -> Spans:

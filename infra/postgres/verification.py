@@ -17,6 +17,7 @@ from psycopg.rows import TupleRow
 from domain.account.events import HoldDenied
 from domain.team.state import team_stream_id
 from infra.postgres.mapper import ACCOUNT_SHAPES, TEAM_SHAPES
+from infra.postgres.payments_verification import check_payments
 from infra.postgres.read_models import StatementModel, statement_row
 from infra.postgres.shards import ShardMap
 from projections.statement import StatementRow
@@ -199,6 +200,7 @@ class _Verification:
         for partition in _partitions(connection):
             outcomes = accounted.setdefault((partition.topic, partition.part), Outcomes())
             self._findings += _check_partition(connection, partition, outcomes)
+        self._findings += check_payments(connection)
         return accounted
 
 

@@ -84,6 +84,24 @@ def test_a_worker_killed_anywhere_applies_each_fact_once(
     nothing_differs(stream)
 
 
+def test_a_fact_without_its_event_and_an_event_without_its_fact_are_named(
+    stream: Stream, payments: Stream
+) -> None:
+    """I26: planted in the rows."""
+    a_mixed_week(payments)
+    payments.work()
+    nothing_differs(stream)
+
+    stream.execute(
+        "UPDATE usage_outcome SET first_version = first_version + 90 WHERE (part, kafka_offset) = (0, 1)"
+    )
+    found = [each for each in verify(stream.shards).findings if "claim" in each.what + each.expected]
+
+    assert [(each.table, each.offset) for each in found] == [("usage_outcome", 1), ("ledger_events", None)]
+    assert (found[0].topic, found[0].expected.endswith("at version 94")) == (payments.topic, True)
+    assert (found[1].version, found[1].what.split()[0]) == (4, "CreditsToppedUp.1")
+
+
 def test_one_worker_reads_both_streams(stream: Stream, payments: Stream) -> None:
     """Bought by one stream and spent by the other, in the batches of one process."""
     stream.open("globex")
