@@ -8,7 +8,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -28,6 +27,8 @@ from tests.projections.ledgers import a_ledger
 
 pytestmark = pytest.mark.usefixtures("judges")
 
+BEANCOUNT_TEAMS = 600
+"""It takes four times as long as the other two: it judges the busiest teams, which have most of the records."""
 Export = Callable[..., subprocess.CompletedProcess[str]]
 
 USED = """
@@ -150,18 +151,17 @@ def test_the_books_of_the_real_trace_agree_with_all_that_can_be_read_elsewhere(
     load(real_trace, tmp_path, database_url, own_kafka)
     ProjectorLoop(shards).catch_up()
 
-    def judge(program: BookFormat) -> str:
+    for program in PROGRAMS:
+        teams = busiest(shards, BEANCOUNT_TEAMS) if program == "beancount" else ["--all"]
         started = time.perf_counter()
-        told = export("--all", "--format", program, "--out", str(tmp_path / program))
+        told = export(*teams, "--format", program, "--out", str(tmp_path / program))
         assert told.returncode == 0, told.stderr
         written = time.perf_counter() - started
-        verdict = judged(program, tmp_path / program)
-        assert verdict.is_accepted, verdict.said[:3_000]
-        return f"{program} {verdict.seconds:.1f} s after {written:.1f} s of writing: {told.stderr.strip()}"
 
-    # Side by side: three programs on one core each take as long as the slowest.
-    with ThreadPoolExecutor(len(PROGRAMS)) as side_by_side:
-        print("", *side_by_side.map(judge, PROGRAMS), sep="\n")
+        verdict = judged(program, tmp_path / program)
+
+        assert verdict.is_accepted, verdict.said[:3_000]
+        print(f"\n{program} {verdict.seconds:.1f} s after {written:.1f} s of writing: {told.stderr.strip()}")
 
     balances = hledger_balances(tmp_path / "hledger")
     assert what_teams_have(balances) == read_balances(shards)
@@ -169,6 +169,15 @@ def test_the_books_of_the_real_trace_agree_with_all_that_can_be_read_elsewhere(
         shards
     )
     assert sum(balances.values()) == 0
+
+
+def busiest(shards: ShardMap, teams: int) -> list[str]:
+    """The teams with the most events."""
+    with shards.own_connection_for(0) as connection:
+        found = connection.execute(
+            "SELECT team_id FROM account_head ORDER BY version DESC, team_id LIMIT %s", (teams,)
+        )
+        return [team_id for (team_id,) in found]
 
 
 def load(trace: Path, directory: Path, database_url: str, kafka: LocalKafka) -> None:
