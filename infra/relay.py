@@ -26,7 +26,7 @@ from infra.postgres.read_models import GapInLog, StoredEvent, read_events
 from infra.postgres.shards import ShardMap
 from infra.topics import ALERTS, LEDGER
 
-BATCH_EVENTS_MAX = 500
+BATCH_EVENTS_MAX = 2_000
 POLL_SECONDS = 1.0
 """How long the relay waits at most before it looks for events that nobody announced."""
 

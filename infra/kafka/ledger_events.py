@@ -140,6 +140,7 @@ class LedgerPublisher:
                 acks="all",
                 enable_idempotence=True,
                 compression_type="lz4",
+                batch_size=256 * 1024,
                 linger_ms=5,
                 max_block_ms=10_000,
                 max_request_size=8 * 1024 * 1024,
