@@ -147,6 +147,9 @@ def charge_usage(
         return
     _require_room(account, priced.price.amount_micros)
     pass_time(decision)
+    if own is not None and record.hold_id is not None:
+        # A turn may have moved what the hold sets aside, and the hold may have ended.
+        own = _own_hold(decision, record, record.hold_id)
     moves = _charge(decision, record, charge_id, priced, own, context_digest)
     if moves:
         reach_thresholds(decision, moves)

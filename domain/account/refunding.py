@@ -166,8 +166,14 @@ class _Giving:
     def _to_repayments(self, amount_micros: int) -> None:
         """Repayments by a lost line are passed over: what they repaid became debt again when it was lost."""
         left = amount_micros
+        # What lines of this very event have taken is not in the index before the event is written.
+        taken = {line.repayment_key: line.repayment_left_micros for line in self._lines}
         for key, entry in self._decision.index.latest("repayment"):
             repayment = msgspec.json.decode(entry, type=Repayment)
+            if key in taken:
+                repayment = Repayment(repayment.lot_id, taken[key])
+                if not repayment.left_micros:
+                    continue
             end = self.end_of(repayment.lot_id)
             if end == "lost":
                 continue
