@@ -24,7 +24,7 @@ from domain.account.charging import price_for
 from domain.account.decision import account_id
 from domain.account.events import CreditsCharged, CreditsGranted, CreditsToppedUp, LotLine, LotTerms
 from domain.account.index import EmptyIndex
-from domain.account.state import TeamAccount
+from domain.account.state import Dated, TeamAccount
 from domain.catalogue import Catalogue
 from domain.times import instant_text
 from domain.usage import UsageRecord
@@ -160,9 +160,9 @@ class LibraryAccount(Aggregate):
     def __init__(self, team_id: str, zone: str, anchor_day: int, card_id: str, opened_at: datetime) -> None:
         self.account = TeamAccount(
             team_id=team_id,
-            zone=zone,
             anchor_day=anchor_day,
-            card_id=card_id,
+            zones=[Dated(opened_at, zone)],
+            cards=[Dated(opened_at, card_id)],
             opened_at=opened_at,
             recorded_at=opened_at,
             passed_at=opened_at,

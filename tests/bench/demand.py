@@ -18,7 +18,7 @@ from consumers.usage import PartitionRead
 from consumers.usage_encoding import encode_usage
 from domain.account.decision import Decision
 from domain.account.events import CostBasis
-from domain.account.funding import grant_credits, top_up_credits
+from domain.account.funding import AskedLot, grant_credits, top_up_credits
 from domain.account.opening import open_account
 from domain.actors import Actor
 from domain.catalogue import Catalogue
@@ -136,17 +136,17 @@ def started(team: Team, at: datetime) -> Decision:
     open_account(decision, team.team_id, team.zone, team.anchor_day, CARD_ID)
     soon, later = at + timedelta(days=30), at + timedelta(days=365)
     plenty = 10**15
-    grant_credits(decision, plenty, expires_at=soon, action="audio.generate")
-    grant_credits(decision, plenty, expires_at=soon, project="project-1")
-    grant_credits(decision, 20_000_000, expires_at=soon)
-    grant_credits(decision, plenty, source="included", expires_at=soon)
+    grant_credits(decision, plenty, asked=AskedLot(expires_at=soon, action="audio.generate"))
+    grant_credits(decision, plenty, asked=AskedLot(expires_at=soon, project="project-1"))
+    grant_credits(decision, 20_000_000, asked=AskedLot(expires_at=soon))
+    grant_credits(decision, plenty, "included", AskedLot(expires_at=soon))
     for number in range(LOTS - 4):
         top_up_credits(
             decision,
             plenty,
             payment_reference=f"start-{number}",
             cost_basis=CostBasis(20_000, "EUR"),
-            expires_at=later + timedelta(days=number),
+            asked=AskedLot(expires_at=later + timedelta(days=number)),
         )
     return decision
 

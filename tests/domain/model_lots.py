@@ -277,7 +277,7 @@ class Lots:
         auto = self.auto
         if not auto.enabled or auto.flight or auto.failures >= auto.failures_max or self.t < auto.retry:
             return None
-        window, price = self.window(auto.kind, self.t)[0], auto.cost[0] + auto.cost[2]
+        window, price = (auto.kind, self.window(auto.kind, self.t)[0]), auto.cost[0] + auto.cost[2]
         spent = price + (auto.spent if auto.window == window else 0)
         is_low = self.available() - self.debt < auto.threshold
         if self.status != "open" or not is_low or spent > auto.money_cap:

@@ -332,10 +332,7 @@ def test_lowering_draws_unscoped_credit_in_burn_order_and_never_beyond() -> None
 def test_an_adjustment_needs_a_reason() -> None:
     for direction in ("raise", "lower"):
         with pytest.raises(AdjustmentRefused, match="reason"):
-            AnAccount().asked(
-                NOON,
-                AdjustBalance(team_id="acme", direction=direction, amount_micros=1),  # type: ignore[arg-type]
-            )
+            AnAccount().asked(NOON, AdjustBalance(team_id="acme", direction=direction, amount_micros=1))
 
 
 def contested(team: AnAccount, *ids: str, at: str = NOON) -> str:
