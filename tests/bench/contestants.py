@@ -19,13 +19,25 @@ from typing_extensions import override
 from consumers.stream_record import StreamRecord
 from consumers.usage import context_digest, settle_reads
 from consumers.wire import read_usage
-from domain.account import lots
+from domain.account import limiting, lots
+from domain.account.applying import find_limit
 from domain.account.charging import price_for
 from domain.account.decision import account_id
-from domain.account.events import CreditsCharged, CreditsGranted, CreditsToppedUp, LotLine, LotTerms
+from domain.account.events import (
+    CreditsCharged,
+    CreditsGranted,
+    CreditsToppedUp,
+    LimitSet,
+    LotLine,
+    LotTerms,
+    WindowMove,
+)
 from domain.account.index import EmptyIndex
-from domain.account.state import Dated, TeamAccount
+from domain.account.state import Dated, Limit, TeamAccount, WindowUse
 from domain.catalogue import Catalogue
+from domain.periods import period_text
+from domain.shards import shard_of
+from domain.terms import LimitTerms
 from domain.times import instant_text
 from domain.usage import UsageRecord
 from infra.postgres.batch_writer import ACCOUNTS_KEPT_MAX, PostgresBatchStore
@@ -91,23 +103,34 @@ class _Watch:
 class BatchPath:
     """Coffer: records in memory as the broker's bytes, decided batch by batch, each batch one durable transaction."""
 
-    def __init__(self, database_url: str, teams: int, seed: int) -> None:
-        self._demand = Demand(teams, seed)
+    def __init__(
+        self,
+        database_url: str,
+        teams: int,
+        seed: int,
+        *,
+        is_trivial: bool = False,
+        partitions: Sequence[int] = range(PARTITIONS),
+    ) -> None:
+        self._demand = Demand(teams, seed, is_trivial=is_trivial)
+        self._is_trivial, self._partitions = is_trivial, frozenset(partitions)
         self._catalogue = demo_catalogue()
         self._shards = ShardMap(database_url)
         self._store = PostgresBatchStore(self._shards)
-        for number in range(PARTITIONS):
+        for number in partitions:
             self._store.register(partition_key(number), 0)
         by_shard: dict[int, list[Team]] = {}
         for team in self._demand.teams:
-            by_shard.setdefault(self._shards.shard_of(team.team_id), []).append(team)
+            if shard_of(team.team_id, PARTITIONS) in self._partitions:
+                by_shard.setdefault(self._shards.shard_of(team.team_id), []).append(team)
         for shard, members in by_shard.items():
             for at in range(0, len(members), TEAMS_TOGETHER):
                 self._open(shard, members[at : at + TEAMS_TOGETHER])
 
     def run(self, records: int, batch_records: int) -> Measured:
-        """The next records are charged and durable."""
-        return self.charge(self._demand.stream(records), batch_records)
+        """The next records are charged and durable; of another worker's partitions none is looked at."""
+        mine = [each for each in self._demand.stream(records) if each.partition in self._partitions]
+        return self.charge(mine, batch_records)
 
     def charge(self, records: Sequence[StreamRecord], batch_records: int) -> Measured:
         """These records are charged and durable, so many in a batch."""
@@ -141,7 +164,7 @@ class BatchPath:
             cursor = connection.cursor(row_factory=tuple_row)
             for team in sorted(teams):
                 session = PostgresAccountSession(cursor, shard, team.team_id)
-                decision = started(team, session.now)
+                decision = started(team, session.now, is_trivial=self._is_trivial)
                 session.save(
                     decision.account,
                     decision,
@@ -179,6 +202,12 @@ class LibraryAccount(Aggregate):
         """A lot is issued."""
         lots.issue(self.account, msgspec.convert(lot, LotTerms), amount_micros)
 
+    @event("LimitSet")
+    def set_limit(self, terms: dict[str, Any], since: str) -> None:
+        """The limit counts from here on."""
+        since_at = datetime.fromisoformat(since)
+        self.account.limits.append(Limit(msgspec.convert(terms, LimitTerms), since_at, None, {}))
+
     def charge(self, usage: UsageRecord, catalogue: Catalogue) -> int:
         """The usage is priced, drawn from lots and charged; returns the micro-credits."""
         account, now = self.account, datetime.now(UTC)
@@ -196,6 +225,9 @@ class LibraryAccount(Aggregate):
         amount = priced.price.amount_micros
         lines = lots.draw(account, amount, (usage.occurred_at, now), usage.action, usage.project)
         drawn = sum(line.amount_micros for line in lines)
+        moves = limiting.window_moves(
+            account, EmptyIndex(), usage.occurred_at, amount, usage.member, usage.project, usage.action
+        )
         self.charged(
             charge_id=usage.usage_key(),
             source=usage.source,
@@ -221,6 +253,8 @@ class LibraryAccount(Aggregate):
             ],
             settled_after_micros=account.settled_micros - drawn,
             debt_after_micros=account.debt_micros + amount - drawn,
+            windows=msgspec.to_builtins(moves),
+            limits_passed=limiting.passed(account, moves),
         )
         return amount
 
@@ -249,13 +283,19 @@ class LibraryAccount(Aggregate):
         counters: list[list[Any]],
         settled_after_micros: int,
         debt_after_micros: int,
+        windows: list[list[Any]],
+        limits_passed: list[str],
     ) -> None:
-        """The lots are drawn, the rest is debt, and the tier counters stand where the charge left them."""
+        """The lots are drawn, the rest is debt, and counters and windows stand where the charge left them."""
         account = self.account
         lots.take(account, [LotLine(lot_id, amount) for lot_id, amount in lines])
         account.debt_micros += debt_micros
         for key, period, position in counters:
             account.counters.setdefault(period, {})[key] = position
+        for move in msgspec.convert(windows, list[WindowMove]):
+            limit = find_limit(account, move.limit_id)
+            assert limit is not None
+            limit.windows[period_text(move.start)] = WindowUse(move.end, move.used_after_micros, move.reached)
         assert account.settled_micros == settled_after_micros
         assert account.debt_micros == debt_after_micros
 
@@ -315,6 +355,8 @@ class LibraryDefault:
         for each in decision.events:
             if isinstance(each, CreditsGranted | CreditsToppedUp):
                 account.grant(msgspec.to_builtins(each.lot), each.amount_micros)
+            if isinstance(each, LimitSet):
+                account.set_limit(msgspec.to_builtins(each.limit), each.window_start.isoformat())
         self._application.save(account)
 
 

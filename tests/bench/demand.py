@@ -19,10 +19,12 @@ from consumers.usage_encoding import encode_usage
 from domain.account.decision import Decision
 from domain.account.events import CostBasis
 from domain.account.funding import AskedLot, grant_credits, top_up_credits
+from domain.account.limit_terms import set_limit
 from domain.account.opening import open_account
 from domain.actors import Actor
 from domain.catalogue import Catalogue
 from domain.shards import shard_of
+from domain.terms import LimitTerms
 from domain.usage import UsageRecord
 from infra.local.opening import DEMO_CARD
 from tests.builders import a_catalogue
@@ -39,6 +41,13 @@ STEPS = ("brief", "draft-1", "draft-2", "refine-1", "final")
 RESOLUTIONS = ("480p", "720p", "1080p", "2160p")
 WORDS = (
     "amber birch cedar cobalt coral ember fern granite harbor indigo juniper lumen maple onyx quartz willow"
+)
+PLENTY = 10**15
+LIMITS = (
+    LimitTerms(limit_id="team-month", window="month", cap_micros=PLENTY, thresholds=[80, 100]),
+    LimitTerms(
+        limit_id="images-day", window="day", cap_micros=PLENTY, action="image.generate", thresholds=[100]
+    ),
 )
 _encode = msgspec.json.encode
 
@@ -62,13 +71,17 @@ def partition_key(number: int) -> PartitionKey:
 
 
 class Demand:
-    """Usage of ``teams`` teams, Zipf(1.0); the same ``seed`` gives the same records in the same order."""
+    """Usage of ``teams`` teams, Zipf(1.0); the same ``seed`` gives the same records in the same order.
 
-    def __init__(self, teams: int, seed: int = 1) -> None:
+    Trivial usage has a flat price, no meters and no context; nothing else differs.
+    """
+
+    def __init__(self, teams: int, seed: int = 1, *, is_trivial: bool = False) -> None:
         self.teams = [Team(f"team-{n:05d}", ZONES[n % len(ZONES)], n % 28 + 1) for n in range(teams)]
         self._random = random.Random(f"coffer bench {seed}")
         self._weights = list(accumulate(1 / (rank + 1) for rank in range(teams)))
         self._text = " ".join(self._random.choices(WORDS.split(), k=2_000))
+        self._is_trivial = is_trivial
         self._numbers = count()
         self._offsets = [0] * PARTITIONS
 
@@ -109,12 +122,16 @@ class Demand:
             project=f"project-{draw(4)}",
             work=f"work-{draw(40):03d}",
             step=STEPS[draw(len(STEPS))],
-            context=self._context() if self._random.random() < SHARE_CONTEXT else None,
+            context=self._context()
+            if not self._is_trivial and self._random.random() < SHARE_CONTEXT
+            else None,
         )
 
     def _work(self) -> tuple[str, dict[str, str], dict[str, str]]:
         """An action with its meters and dimensions: half images, a fifth graduated audio, the rest video and text."""
         draw, share = self._random.randrange, self._random.random()
+        if self._is_trivial:
+            return "image.upscale", {}, {}
         if share < 0.5:
             meters = {"images": str(1 + draw(4)), "steps": str(20 + draw(31))}
             return "image.generate", meters, {"loras": str(draw(4)), "model": "flux-2-pro"}
@@ -130,24 +147,31 @@ class Demand:
         return _encode(context | {"width": 1344, "height": 768})
 
 
-def started(team: Team, at: datetime) -> Decision:
-    """A team's account with its eight lots, two of them scoped, none of which the usage empties."""
+def started(team: Team, at: datetime, *, is_trivial: bool = False) -> Decision:
+    """A team's account with its eight lots, two of them scoped, and two limits, none of which the usage empties or passes.
+
+    A trivial one has one lot and no limit.
+    """
     decision = Decision(None, at, BENCH)
     open_account(decision, team.team_id, team.zone, team.anchor_day, CARD_ID)
+    if is_trivial:
+        grant_credits(decision, PLENTY)
+        return decision
     soon, later = at + timedelta(days=30), at + timedelta(days=365)
-    plenty = 10**15
-    grant_credits(decision, plenty, asked=AskedLot(expires_at=soon, action="audio.generate"))
-    grant_credits(decision, plenty, asked=AskedLot(expires_at=soon, project="project-1"))
+    grant_credits(decision, PLENTY, asked=AskedLot(expires_at=soon, action="audio.generate"))
+    grant_credits(decision, PLENTY, asked=AskedLot(expires_at=soon, project="project-1"))
     grant_credits(decision, 20_000_000, asked=AskedLot(expires_at=soon))
-    grant_credits(decision, plenty, "included", AskedLot(expires_at=soon))
+    grant_credits(decision, PLENTY, "included", AskedLot(expires_at=soon))
     for number in range(LOTS - 4):
         top_up_credits(
             decision,
-            plenty,
+            PLENTY,
             payment_reference=f"start-{number}",
             cost_basis=CostBasis(20_000, "EUR"),
             asked=AskedLot(expires_at=later + timedelta(days=number)),
         )
+    for terms in LIMITS:
+        set_limit(decision, terms)
     return decision
 
 
