@@ -63,6 +63,8 @@ class Model(Lots):
 
     def card_at(self, t: datetime) -> Any:
         card_id = [card_id for since, card_id in self.card_ids if since <= t][-1]
+        if self.pending and self.pending[0] <= t:
+            card_id = self.pending[1].card_id
         fitting = [card for card in self.cards if card["card_id"] == card_id and card["effective"] <= t]
         no(not fitting, "unknown_action")
         return max(fitting, key=lambda card: card["effective"])

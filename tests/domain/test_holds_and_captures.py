@@ -247,6 +247,21 @@ def test_an_ended_hold_gives_late_usage_only_what_it_had_and_what_is_still_there
     assert (team.left(), team.debt()) == ({"A": "10"}, "10")
 
 
+@pytest.mark.parametrize("looked", [(), ("2026-12-01 00:00",), ("2026-12-01 10:00", "2026-12-01 20:30")])
+def test_h5_late_usage_finds_its_ended_hold_where_the_turn_moved_it_whoever_looked(
+    looked: tuple[str, ...],
+) -> None:
+    team = AnAccount(catalogue=a_catalogue(unit_card(), plans=[a_plan("monthly", 60, 20)]))
+    team.planned("monthly", "2026-11-01 00:00")
+    hold = team.held(15, "2026-11-30 20:00", lasts_seconds=86_400)
+    for at in looked:
+        team.ticked(at)
+
+    team.used("u", 15, occurred="2026-11-30 21:00", recorded="2026-12-01 21:00", hold_id=hold)
+
+    assert team.left() == {"L1": "40", "L1'": "5", "L2": "60"}
+
+
 def test_a_hold_names_the_work_it_is_for() -> None:
     team = a_team()
 

@@ -184,6 +184,7 @@ def test_auto_top_up_waits_longer_after_each_failure_keeps_its_claim_and_stops()
         team.used(f"u{number}", 40, occurred=instant)
         team.asked(instant, failed(requests(team)[-1].payment_reference))
         team.used(f"early{number}", 1, occurred=instant)
+        assert len(requests(team)) == number + 1
 
     failures = team.events_of(AutoTopUpFailed)
     assert [each.retry_at for each in failures] == [when(at[1]), when(at[2]), None]
@@ -415,6 +416,16 @@ def test_rolled_credit_does_not_roll_again() -> None:
     assert team.left() == {"L1": "0", "L2": "0", "L2'": "50", "L3": "300"}
 
 
+def test_rolled_credit_does_not_roll_again_where_the_cap_would_have_room() -> None:
+    team = on_plans(a_plan("tiny", 30, 50))
+    team.planned("tiny", "2026-11-01 00:00")
+
+    team.ticked("2027-01-01 00:00")
+
+    assert team.left() == {"L1": "0", "L1'": "30", "L2": "0", "L2'": "30", "L3": "30"}
+    assert team.parts("2027-01-01 00:00") == {"settled": "90", "available": "60", "lapsed": "30"}
+
+
 def test_granted_and_bought_credit_stays_as_it_is_at_the_turn() -> None:
     team = on_plans(SMALL)
     team.planned("small", "2026-11-01 00:00")
@@ -436,12 +447,30 @@ def test_a_first_plan_may_wait_for_the_turn() -> None:
     assert team.left() == {"L1": "300"}
 
 
-def test_a_plan_prices_by_its_card_from_the_day_it_takes_effect() -> None:
+def with_a_dear_plan() -> AnAccount:
+    """A team that may take the plan "dear", on whose card a unit costs three credits."""
     dear = unit_card(
         card_id="dear",
         rates=[{"action": "image.generate", "terms": [{"model": "unit", "meters": ["units"], "price": "3"}]}],
     )
-    team = AnAccount(catalogue=a_catalogue(unit_card(), dear, plans=[a_plan("dear", 100, card_id="dear")]))
+    return AnAccount(catalogue=a_catalogue(unit_card(), dear, plans=[a_plan("dear", 100, card_id="dear")]))
+
+
+@pytest.mark.parametrize("looked", [(), ("2026-12-01 00:00",), ("2026-12-02 09:00", "2026-12-02 10:00")])
+def test_a_plan_that_waits_for_the_turn_prices_usage_after_it_whoever_looked(looked: tuple[str, ...]) -> None:
+    team = with_a_dear_plan()
+    team.planned("dear", NOON, "turn")
+    for at in looked:
+        team.ticked(at)
+
+    after: Any = team.used("after", 1, occurred="2026-12-01 00:00", recorded="2026-12-02 10:00")
+    before: Any = team.used("before", 1, occurred="2026-11-30 23:59", recorded="2026-12-02 10:00")
+
+    assert (before.amount_micros, after.amount_micros) == (micros(1), micros(3))
+
+
+def test_a_plan_prices_by_its_card_from_the_day_it_takes_effect() -> None:
+    team = with_a_dear_plan()
     team.planned("dear", "2026-11-05 00:00")
 
     before: Any = team.used("before", 1, occurred="2026-11-04 00:00", recorded=NOON)

@@ -60,6 +60,17 @@ def test_e1b_usage_later_than_the_breakage_draws_what_is_there_now() -> None:
     assert [event.amount_micros for event in team.events_of(CreditsExpired)] == [micros(100)]
 
 
+@pytest.mark.parametrize("occurred", ["2026-12-01 00:00", "2026-12-01 10:00", "2026-12-01 23:59"])
+def test_h5_from_the_instant_of_its_expiry_a_lot_pays_no_new_use_also_before_its_breakage(
+    occurred: str,
+) -> None:
+    team = e1_lots()
+
+    team.used("u", 30, occurred=occurred)
+
+    assert team.left() == {"A": "100", "B": "20"}
+
+
 @pytest.mark.parametrize("recorded", ["2026-11-05 10:01", "2026-11-05 10:06"])
 def test_e2_usage_before_a_top_up_ends_the_same_whenever_it_is_recorded(recorded: str) -> None:
     team = AnAccount()
@@ -133,6 +144,23 @@ def test_e5c_each_line_repays_todays_debt_before_the_next_returns(split: tuple[i
         team.refunded("u", amount, "2026-11-05 11:00")
 
     assert (team.left(), team.debt()) == ({"A": "10", "B": "0"}, "0")
+
+
+def test_i13_one_refund_takes_no_repayment_back_twice() -> None:
+    team = AnAccount()
+    team.bought("T", 100, "2026-11-01 00:00")
+    team.used("first", 70, occurred="2026-11-02 00:00")
+    team.used("u", 50, occurred="2026-11-02 00:00")
+    team.charged_back("T", "2026-11-03 00:00")
+    team.lost("T", "2026-11-04 00:00")
+    team.bought("B", 80, "2026-11-05 00:00")
+    team.bought("C", 60, "2026-11-06 00:00")
+    assert (team.left(), team.debt()) == ({"T": "0", "B": "0", "C": "20"}, "0")
+
+    # Its debt of 20 and its line of 30 on the lost lot both return to those who repaid, the latest of whom gave 40.
+    team.refunded("u", None, "2026-11-07 00:00")
+
+    assert (team.left(), team.debt()) == ({"T": "0", "B": "10", "C": "60"}, "0")
 
 
 def e6() -> AnAccount:

@@ -175,6 +175,20 @@ def test_e9c_what_becomes_debt_is_repaid_at_once_by_other_credit() -> None:
     assert (team.left(), team.debt()) == ({"A": "0", "B": "60"}, "0")
 
 
+def test_r3_a_refund_after_a_lost_chargeback_goes_to_who_repaid_and_never_to_the_lot_that_is_gone() -> None:
+    team = AnAccount()
+    team.bought("T", 100, "2026-11-01 00:00")
+    team.used("u", 70, occurred="2026-11-02 10:00")
+    team.charged_back("T", "2026-11-03 10:00")
+    team.lost("T", "2026-11-04 10:00")
+    team.bought("B", 100, "2026-11-05 10:00")
+    assert (team.left(), team.debt()) == ({"T": "0", "B": "30"}, "0")
+
+    team.refunded("u", None, "2026-11-06 10:00")
+
+    assert (team.left(), team.debt()) == ({"T": "0", "B": "100"}, "0")
+
+
 @pytest.mark.parametrize(
     ("recorded", "left", "breakage"),
     [

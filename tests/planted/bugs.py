@@ -40,13 +40,12 @@ BUGS = [
         "a failed command keeps its idempotency key",
         "useautumn/autumn#1838",
         "domain/ledger.py",
-        "            given = DECIDERS[type(command)](asked, command)\n",
-        "            try:\n"
-        "                given = DECIDERS[type(command)](asked, command)\n"
-        "            except Exception:\n"
-        "                session.save(asked.decision.account, asked.decision, expected_version, principal=caller.principal,\n"
-        "                             key=key, body_digest=body_digest, answer=b'{}')\n"
-        "                given = DECIDERS[type(command)](asked, command)\n",
+        "            asked = self._asked(session, command, caller, key)\n",
+        "            claimed = self.__dict__.setdefault('claimed', set())\n"
+        "            if (caller.principal, key) in claimed:\n"
+        "                raise IdempotencyKeyReused('this key is being worked on')\n"
+        "            claimed.add((caller.principal, key))\n"
+        "            asked = self._asked(session, command, caller, key)\n",
         KEYS,
     ),
     Bug(
@@ -124,11 +123,19 @@ BUGS = [
         CASES,
     ),
     Bug(
-        "a refund after a lost chargeback gives the money twice",
-        "managoat/fountain#1126, dispute then refund",
+        "a refund after a lost chargeback revives the lot that is gone",
+        "elizaOS/eliza#10920",
         "domain/account/refunding.py",
         '        entry = self._decision.index.entry("line", self._terms(lot_id).origin_lot_id)\n',
         "        entry = None\n",
+        HOLDS,
+    ),
+    Bug(
+        "a chargeback lost after a refund claws the same credit twice",
+        "managoat/fountain#1126, dispute then refund",
+        "domain/account/chargebacks.py",
+        "    drawn = top_up.amount_micros - left - _broken",
+        "    drawn = top_up.amount_micros - sum(each.amount_micros for each in lines if each.lot_id == origin) - _broken",
         HOLDS,
     ),
     Bug(
@@ -266,8 +273,8 @@ BUGS = [
         "a quote is used twice",
         None,
         "domain/account/holding.py",
-        "        require_unused(decision, quote.quote_id)\n    elif",
-        "        pass\n    elif",
+        '    raise QuoteUsed(f"quote {quote_id} was used by {hold_id}: ask for a new one", quote_id=quote_id)\n',
+        "    return\n",
         HOLDS,
     ),
     Bug(
@@ -325,6 +332,30 @@ BUGS = [
         "        limit.terms, limit.plan_id = event.limit, event.plan_id\n",
         "        limit.terms, limit.plan_id, limit.windows = event.limit, event.plan_id, {}\n",
         LIMITS,
+    ),
+    Bug(
+        "usage is priced before a waiting plan has begun",
+        None,
+        "domain/account/calendar.py",
+        "    if pending is not None and pending.effective_at <= at:\n        return pending",
+        "    if False:\n        return pending",
+        MONEY,
+    ),
+    Bug(
+        "late usage finds its hold where it was before the turn",
+        None,
+        "domain/account/charging.py",
+        "        own = _own_hold(decision, record, record.hold_id)\n    moves",
+        "        pass\n    moves",
+        CAPTURES,
+    ),
+    Bug(
+        "one refund takes one repayment back twice",
+        None,
+        "domain/account/refunding.py",
+        "            if key in taken:\n",
+        "            if key is None:\n",
+        CASES,
     ),
     Bug(
         "rolled credit rolls again and never ends",
