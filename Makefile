@@ -64,9 +64,8 @@ test: setup ## Run every test, against a real PostgreSQL and a real Kafka that i
 simulate: setup ## Live through seeds of 13 months x 5 teams beside an independent model (SEEDS=200, FIRST=1, JOBS=cores)
 	@$(BIN)/python -m tests.simulation.run $(if $(SEEDS),--seeds '$(SEEDS)') $(if $(FIRST),--first '$(FIRST)') $(if $(JOBS),--jobs '$(JOBS)')
 
-bench: setup ## Measure usage per second beside the library's default path and raw COPY; writes out/bench.json
-	@mkdir -p out
-	$(BIN)/python -m tests.bench.batch_path
+bench: setup ## Measure rates and latencies, under ten minutes; writes out/bench.json and out/bench.svg
+	$(BIN)/python -m tests.bench
 
 openapi: setup ## Write the description of the API to the file that the tests pin
 	$(BIN)/coffer openapi --file tests/api/openapi.json

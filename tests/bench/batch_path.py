@@ -1,130 +1,84 @@
 """How many usage records a second become durable: our batch path, beside the library's default path and raw COPY.
 
-One run, one PostgreSQL with durability on, each contestant in a process of its own, one at a time, rounds in random order.
-`python -m tests.bench.batch_path` (`make bench`) prints the figures and writes out/bench.json.
+One PostgreSQL with durability on, each contestant in a process of its own, one at a time, rounds in random order.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import platform
 import random
-import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from pathlib import Path
-from statistics import median
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import datetime
 from time import perf_counter
 from typing import Any
 
 import msgspec
-import psutil
-import psycopg
 
-from infra.collector import spare_collector
 from infra.local.postgres import LocalPostgres
 from infra.postgres.migrations import migrate
-from tests.bench.contestants import BatchPath, Contestant, LibraryDefault, Measured, RawCopy
+from tests.bench.contestants import BatchPath, LibraryDefault, Measured, RawCopy
+from tests.bench.demand import PARTITIONS
+from tests.bench.rounds import SEED, SHARDS, ProcessorTime, Ratio, Remote, Row
 from tests.conftest import fresh_database
 
-BATCHES = (2_000, 4_000)
-HEADLINE = 4_000
-"""The batch of the ratios: a worker's own setting."""
-SHARDS = 8
+BATCH = 4_000
+"""A worker's own setting."""
 CHECKED_RECORDS = 400
-SEED = 20_261_123
-HOME = Path(".coffer/bench")
+TITLES = {
+    "batch": "Coffer, one worker",
+    "two_workers": "Coffer, two workers",
+    "trivial": "Coffer, trivial rules, one worker",
+    "copy": "raw COPY of its rows",
+    "library": "library default, one a save",
+}
+RATIOS = {
+    "batch_vs_library_default": ("batch", "library"),
+    "batch_vs_copy": ("batch", "copy"),
+    "two_workers_vs_one": ("two_workers", "batch"),
+    "rules_vs_trivial": ("batch", "trivial"),
+}
 
 
-class Row(msgspec.Struct):
-    """One contestant: records a second in each round, and microseconds of processor time a record."""
+class Sizes(msgspec.Struct, frozen=True):
+    """How much is measured: rounds, the seconds of each contestant's part of a round, and teams."""
 
-    name: str
-    rates: list[float] = []
-    client_cpu: list[float] = []
-    server_cpu: list[float] = []
-    longest_seconds: float = 0.0
-
-    def take(self, measured: Measured, server_cpu_seconds: float) -> None:
-        """One more round."""
-        self.rates.append(measured.rate)
-        self.client_cpu.append(measured.cpu_seconds / measured.records * 1e6)
-        self.server_cpu.append(server_cpu_seconds / measured.records * 1e6)
-        self.longest_seconds = max(self.longest_seconds, measured.longest_seconds)
-
-
-class Ratio(msgspec.Struct):
-    """The median of the ratios within each round, with the lowest and the highest."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, above: Sequence[float], below: Sequence[float]) -> Ratio:
-        """Round by round, so that a slow minute of the machine slows both."""
-        ratios = [one / other for one, other in zip(above, below, strict=True)]
-        return cls(round(median(ratios), 3), round(min(ratios), 3), round(max(ratios), 3))
-
-
-class Remote:
-    """A contestant in its own process; calls wait for their answer, so only one works at a time."""
-
-    def __init__(self, make: Callable[..., Contestant], *arguments: object) -> None:
-        context = get_context("spawn")
-        self._here, there = context.Pipe()
-        self._process = context.Process(target=_serve, args=(there, make, arguments), daemon=True)
-        self._process.start()
-        there.close()
-
-    def __call__(self, method: str, *arguments: object) -> Any:
-        """What the contestant's method returns. Raises: EOFError when its process ended, with its traceback on stderr."""
-        self._here.send((method, arguments))
-        return self._here.recv()
-
-    def close(self) -> None:
-        """The process has ended."""
-        self._here.send(("close", ()))
-        self._process.join(20)
-
-
-def _serve(pipe: Connection, make: Callable[..., Contestant], arguments: tuple[object, ...]) -> None:
-    # As a worker does at its start.
-    spare_collector()
-    contestant = make(*arguments)
-    while True:
-        method, given = pipe.recv()
-        answer = getattr(contestant, method)(*given)
-        if method == "close":
-            return
-        pipe.send(answer)
+    rounds: int
+    seconds: float
+    teams: int
 
 
 class Run:
     """All rounds of one run."""
 
-    def __init__(self, options: argparse.Namespace, stack: ExitStack) -> None:
-        self._options = options
-        server = stack.enter_context(_server())
-        self._server = psutil.Process(server.pid or 0)
-        ours, theirs, copied = (
-            stack.enter_context(fresh_database(server.url, "template0")) for _ in range(3)
+    def __init__(self, server: LocalPostgres, sizes: Sizes, stack: ExitStack) -> None:
+        self._server, self._sizes = server, sizes
+        ours, pair, trivial, theirs, copied = (
+            stack.enter_context(fresh_database(server.url, "template0")) for _ in range(5)
         )
-        migrate(ours, SHARDS)
-        migrate(copied, SHARDS)
-        self.version = _version(server.url)
-        self._batch_path = Remote(BatchPath, ours, options.teams, SEED)
-        self._library = Remote(LibraryDefault, theirs, options.teams, SEED)
+        for url in (ours, pair, trivial, copied):
+            migrate(url, SHARDS)
+        half = PARTITIONS // 2
+        self._batch_path = Remote(BatchPath, ours, sizes.teams, SEED)
+        self._pair = [
+            Remote(BatchPath, pair, sizes.teams, SEED, partitions=part)
+            for part in (range(half), range(half, PARTITIONS))
+        ]
+        self._trivial = Remote(BatchPath, trivial, sizes.teams, SEED, is_trivial=True)
+        self._library = Remote(LibraryDefault, theirs, sizes.teams, SEED)
         self._copy = Remote(RawCopy, copied, ours)
-        for each in (self._batch_path, self._library, self._copy):
+        for each in (self._batch_path, *self._pair, self._trivial, self._library, self._copy):
             stack.callback(each.close)
-        self._written: dict[int, list[list[datetime]]] = {size: [] for size in BATCHES}
-        self.rows = {name: Row(name) for name in (*map(_ours, BATCHES), "library", *map(_copied, BATCHES))}
+        self._written: list[list[datetime]] = []
+        self._records: dict[str, int] = {}
+        self.rows = {name: Row(name, title) for name, title in TITLES.items()}
+        self._jobs: dict[str, Callable[[], Measured]] = {
+            "library": self._run_library,
+            "batch": self._run_ours,
+            "two_workers": self._run_pair,
+            "trivial": self._run_trivial,
+            "copy": self._run_copy,
+        }
 
     def check(self) -> None:
         """Both charge the same first records the same: what is compared is the same work."""
@@ -133,190 +87,83 @@ class Run:
         assert mine.charged_micros == theirs.charged_micros > 0, (mine.charged_micros, theirs.charged_micros)
 
     def warm_up(self) -> None:
-        """Accounts, statements and tables are in memory; also the first rows that raw COPY repeats."""
-        for size in BATCHES:
-            warm: Measured = self._batch_path("run", self._options.records, size)
-            self._written[size].append(warm.batches)
+        """Accounts, statements and tables are in memory, and each contestant's part of a round is as long as was asked for."""
+        for name, records in (
+            ("batch", 24_000),
+            ("two_workers", 32_000),
+            ("trivial", 24_000),
+            ("library", 400),
+        ):
+            self._records[name] = records
+            measured = self._jobs[name]()
+            if name != "library":
+                measured = self._jobs[name]()
+            self._records[name] = max(records, round(measured.rate * self._sizes.seconds))
 
     def round(self, order: random.Random) -> None:
-        """Every contestant once, in random order."""
-        jobs: list[tuple[str, Callable[[], Measured]]] = [("library", self._run_library)]
-        for size in BATCHES:
-            jobs.append((_ours(size), lambda size=size: self._run_ours(size)))  # type: ignore[misc]
-            jobs.append((_copied(size), lambda size=size: self._run_copy(size)))  # type: ignore[misc]
-        order.shuffle(jobs)
-        for name, job in jobs:
-            before = self._server_cpu()
-            measured = job()
-            after = self._server_cpu()
-            self.rows[name].take(measured, sum(after[pid] - before.get(pid, 0.0) for pid in after))
+        """Every contestant once, in random order; raw COPY repeats what our batches wrote before."""
+        names = list(self._jobs)
+        order.shuffle(names)
+        for name in names:
+            with ProcessorTime(self._server.pid or 0) as used:
+                measured = self._jobs[name]()
+            self.rows[name].take(measured, used.seconds)
 
-    def peak_rss_mib(self) -> float:
-        """Of the process of our batch path."""
-        peak: float = self._batch_path("peak_rss_mib")
-        return round(peak, 1)
-
-    def _run_ours(self, size: int) -> Measured:
-        measured: Measured = self._batch_path("run", self._options.records, size)
-        self._written[size].append(measured.batches)
+    def _run_ours(self) -> Measured:
+        self._batch_path("prepare", self._records["batch"])
+        measured: Measured = self._batch_path("charge_prepared", BATCH)
+        self._written.append(measured.batches)
         return measured
 
-    def _run_copy(self, size: int) -> Measured:
-        measured: Measured = self._copy("run", self._written[size].pop(0))
+    def _run_pair(self) -> Measured:
+        for each in self._pair:
+            each.ask("prepare", self._records["two_workers"])
+        for each in self._pair:
+            each.answer()
+        for each in self._pair:
+            each.ask("charge_prepared", BATCH)
+        one, other = (each.answer() for each in self._pair)
+        return Measured(
+            one.records + other.records,
+            max(one.seconds, other.seconds),
+            one.cpu_seconds + other.cpu_seconds,
+            longest_seconds=max(one.longest_seconds, other.longest_seconds),
+        )
+
+    def _run_trivial(self) -> Measured:
+        self._trivial("prepare", self._records["trivial"])
+        measured: Measured = self._trivial("charge_prepared", BATCH)
+        return measured
+
+    def _run_copy(self) -> Measured:
+        measured: Measured = self._copy("run", self._written.pop(0), self._sizes.seconds)
         return measured
 
     def _run_library(self) -> Measured:
-        measured: Measured = self._library("run", self._options.library_records)
+        measured: Measured = self._library("run", self._records["library"])
         return measured
 
-    def _server_cpu(self) -> dict[int, float]:
-        """Processor seconds so far of each process of the server."""
-        used: dict[int, float] = {}
-        for each in self._server.children():
-            try:
-                times = each.cpu_times()
-            except psutil.NoSuchProcess:
-                continue
-            used[each.pid] = times.user + times.system
-        return used
 
-
-def measure(options: argparse.Namespace) -> dict[str, Any]:
+def measure(server: LocalPostgres, sizes: Sizes) -> dict[str, Any]:
     """The figures of one whole run."""
     began = perf_counter()
     with ExitStack() as stack:
-        run = Run(options, stack)
+        run = Run(server, sizes, stack)
         run.check()
         run.warm_up()
+        print(f"batch path: warm after {perf_counter() - began:.0f} s", file=sys.stderr)
         order = random.Random(SEED)
-        for number in range(options.rounds):
+        for number in range(sizes.rounds):
             run.round(order)
-            print(f"round {number + 1} of {options.rounds} done", file=sys.stderr)
-        peak = run.peak_rss_mib()
-    return _figures(run, peak, options, perf_counter() - began)
-
-
-def _figures(run: Run, peak_rss_mib: float, options: argparse.Namespace, seconds: float) -> dict[str, Any]:
-    rows = run.rows
-    ours, copied, library = rows[_ours(HEADLINE)].rates, rows[_copied(HEADLINE)].rates, rows["library"].rates
-    against_library, against_copy = Ratio.of(ours, library), Ratio.of(ours, copied)
-    return {
-        "batch_vs_library_default": against_library.median,
-        "batch_vs_copy": against_copy.median,
-        "peak_rss_mib": peak_rss_mib,
-        "batch_records_per_second": round(median(ours)),
-        "library_default_records_per_second": round(median(library)),
-        "copy_rows_per_second": round(median(copied)),
-        "rounds": options.rounds,
-        "ratio_ranges": {
-            "batch_vs_library_default": [against_library.low, against_library.high],
-            "batch_vs_copy": [against_copy.low, against_copy.high],
-        },
-        "rows": {row.name: _summary(row) for row in rows.values()},
-        "records_per_round": options.records,
-        "library_records_per_round": options.library_records,
-        "teams": options.teams,
-        "shards": SHARDS,
-        "batch_of_the_ratios": HEADLINE,
-        "seconds": round(seconds, 1),
-        "machine": _machine(),
-        "python": platform.python_version(),
-        "postgresql": run.version,
-        "command": " ".join(["python", "-m", "tests.bench.batch_path", *sys.argv[1:]]),
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            print(f"batch path: round {number + 1} of {sizes.rounds} done", file=sys.stderr)
+    ratios = {
+        key: Ratio.of(run.rows[above].rates, run.rows[below].rates) for key, (above, below) in RATIOS.items()
     }
-
-
-def _summary(row: Row) -> dict[str, float | list[float]]:
     return {
-        "records_per_second": round(median(row.rates)),
-        "range": [round(min(row.rates)), round(max(row.rates))],
-        "client_cpu_microseconds": round(median(row.client_cpu), 1),
-        "server_cpu_microseconds": round(median(row.server_cpu), 1),
-        "longest_milliseconds": round(row.longest_seconds * 1000, 1),
+        **{key: ratio.median for key, ratio in ratios.items()},
+        "ratio_ranges": {key: [ratio.low, ratio.high] for key, ratio in ratios.items()},
+        "rows": {row.name: row.told() for row in run.rows.values()},
+        "rounds": sizes.rounds,
+        "teams": sizes.teams,
+        "batch_records": BATCH,
     }
-
-
-def show(figures: dict[str, Any]) -> str:
-    """The figures as a table to read."""
-    lines = [
-        f"{figures['machine']}, Python {figures['python']}, PostgreSQL {figures['postgresql']} on loopback, durability on",
-        f"{figures['teams']} teams Zipf(1.0), 8 lots each, {figures['shards']} shards, demo card",
-        f"{figures['rounds']} rounds in random order, medians [range]",
-        "",
-        f"{'':34}{'records/s':>10} {'range':>17} {'client':>8} {'server':>8}  µs of processor a record",
-    ]
-    for name, row in figures["rows"].items():
-        low, high = row["range"]
-        lines.append(
-            f"{_TITLES[name]:34}{row['records_per_second']:>10,} {f'{low:,}..{high:,}':>17}"
-            f" {row['client_cpu_microseconds']:>8.1f} {row['server_cpu_microseconds']:>8.1f}"
-        )
-    ranges = figures["ratio_ranges"]
-    lines += [
-        "",
-        *(
-            f"{key:28}{figures[key]:>8.2f}  [{ranges[key][0]:.2f}..{ranges[key][1]:.2f}]"
-            for key in ("batch_vs_library_default", "batch_vs_copy")
-        ),
-        f"{'peak_rss_mib':28}{figures['peak_rss_mib']:>8.1f}  of the process of the batch path, its input included",
-        f"{'took':28}{figures['seconds']:>8.1f}  seconds: {figures['command']}",
-    ]
-    return "\n".join(lines)
-
-
-def _ours(size: int) -> str:
-    return f"batch_{size}"
-
-
-def _copied(size: int) -> str:
-    return f"copy_{size}"
-
-
-_TITLES = {
-    "library": "library default, one a save",
-    **{_ours(size): f"Coffer, batches of {size:,}" for size in BATCHES},
-    **{_copied(size): f"raw COPY of its events, {size:,}" for size in BATCHES},
-}
-
-
-@contextmanager
-def _server() -> Iterator[LocalPostgres]:
-    """A PostgreSQL of this run alone, its data gone afterwards."""
-    home = HOME / str(os.getpid())
-    server = LocalPostgres(home)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(home, ignore_errors=True)
-
-
-def _version(url: str) -> str:
-    with psycopg.connect(url) as connection:
-        return str(connection.info.parameter_status("server_version"))
-
-
-def _machine() -> str:
-    memory = round(psutil.virtual_memory().total / 2**30)
-    return f"{os.cpu_count()} cores, {memory} GiB, {platform.machine()}, {platform.system()} {platform.release()}"
-
-
-def main() -> None:
-    """Measured, printed, written down."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7, help="at least 5 for a figure to quote")
-    parser.add_argument("--records", type=int, default=20_000, help="records a round, ours and raw COPY")
-    parser.add_argument("--library-records", type=int, default=1_500, help="records a round, library")
-    parser.add_argument("--teams", type=int, default=2_000)
-    parser.add_argument("--out", type=Path, default=Path("out/bench.json"))
-    options = parser.parse_args()
-    figures = measure(options)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")
-    print(show(figures))
-
-
-if __name__ == "__main__":
-    main()

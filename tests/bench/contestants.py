@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from time import perf_counter, process_time
 from typing import Any, Protocol
@@ -113,24 +113,29 @@ class BatchPath:
         partitions: Sequence[int] = range(PARTITIONS),
     ) -> None:
         self._demand = Demand(teams, seed, is_trivial=is_trivial)
-        self._is_trivial, self._partitions = is_trivial, frozenset(partitions)
+        self._partitions = frozenset(partitions)
+        self._prepared: list[StreamRecord] = []
         self._catalogue = demo_catalogue()
         self._shards = ShardMap(database_url)
         self._store = PostgresBatchStore(self._shards)
         for number in partitions:
             self._store.register(partition_key(number), 0)
-        by_shard: dict[int, list[Team]] = {}
-        for team in self._demand.teams:
-            if shard_of(team.team_id, PARTITIONS) in self._partitions:
-                by_shard.setdefault(self._shards.shard_of(team.team_id), []).append(team)
-        for shard, members in by_shard.items():
-            for at in range(0, len(members), TEAMS_TOGETHER):
-                self._open(shard, members[at : at + TEAMS_TOGETHER])
+        mine = [each for each in self._demand.teams if shard_of(each.team_id, PARTITIONS) in self._partitions]
+        open_accounts(self._shards, mine, is_trivial=is_trivial)
 
     def run(self, records: int, batch_records: int) -> Measured:
         """The next records are charged and durable; of another worker's partitions none is looked at."""
-        mine = [each for each in self._demand.stream(records) if each.partition in self._partitions]
-        return self.charge(mine, batch_records)
+        self.prepare(records)
+        return self.charge_prepared(batch_records)
+
+    def prepare(self, records: int) -> None:
+        """The next records lie in memory."""
+        self._prepared = [each for each in self._demand.stream(records) if each.partition in self._partitions]
+
+    def charge_prepared(self, batch_records: int) -> Measured:
+        """What was prepared is charged and durable."""
+        prepared, self._prepared = self._prepared, []
+        return self.charge(prepared, batch_records)
 
     def charge(self, records: Sequence[StreamRecord], batch_records: int) -> Measured:
         """These records are charged and durable, so many in a batch."""
@@ -159,21 +164,26 @@ class BatchPath:
         self._store.close()
         self._shards.close()
 
-    def _open(self, shard: int, teams: Sequence[Team]) -> None:
-        with self._shards.connection_for(shard) as connection, connection.transaction():
-            cursor = connection.cursor(row_factory=tuple_row)
-            for team in sorted(teams):
-                session = PostgresAccountSession(cursor, shard, team.team_id)
-                decision = started(team, session.now, is_trivial=self._is_trivial)
-                session.save(
-                    decision.account,
-                    decision,
-                    0,
-                    principal=BENCH.id,
-                    key="start",
-                    body_digest=b"",
-                    answer=b"",
-                )
+
+def open_accounts(shards: ShardMap, teams: Sequence[Team], *, is_trivial: bool = False) -> None:
+    """Every team has its account, with the lots and limits that the bench gives."""
+    by_shard: dict[int, list[Team]] = {}
+    for team in sorted(teams):
+        by_shard.setdefault(shards.shard_of(team.team_id), []).append(team)
+    for shard, members in by_shard.items():
+        for at in range(0, len(members), TEAMS_TOGETHER):
+            _open(shards, shard, members[at : at + TEAMS_TOGETHER], is_trivial)
+
+
+def _open(shards: ShardMap, shard: int, teams: Sequence[Team], is_trivial: bool) -> None:
+    with shards.connection_for(shard) as connection, connection.transaction():
+        cursor = connection.cursor(row_factory=tuple_row)
+        for team in teams:
+            session = PostgresAccountSession(cursor, shard, team.team_id)
+            decision = started(team, session.now, is_trivial=is_trivial)
+            session.save(
+                decision.account, decision, 0, principal=BENCH.id, key="start", body_digest=b"", answer=b""
+            )
 
 
 class LibraryAccount(Aggregate):
@@ -361,21 +371,30 @@ class LibraryDefault:
 
 
 class RawCopy:
-    """The rows that Coffer wrote, ready as bytes, copied into a table of the same definition: a commit for each batch."""
+    """The rows that Coffer wrote, ready as bytes, copied into tables of the same definition: a commit for each batch.
+
+    Both tables that grow with every charge: events, and contexts in their own.
+    """
 
     def __init__(self, database_url: str, rows_from_url: str) -> None:
         self._connection = psycopg.connect(database_url, row_factory=tuple_row)
         self._rows_from = psycopg.connect(rows_from_url, row_factory=tuple_row)
+        self._times = 0
 
-    def run(self, recorded: Sequence[datetime]) -> Measured:
-        """The events of the batches recorded at these instants are durable once more."""
+    def run(self, recorded: Sequence[datetime], seconds: float = 0.0) -> Measured:
+        """The rows of the batches recorded at these instants are durable once more, and again for about so many seconds.
+
+        Each time they go into shards of their own, as nothing may be there twice.
+        """
         watch, rows = _Watch(), 0
-        for ready in [b"".join(self._rows(each)) for each in recorded]:
-            with watch, self._connection.cursor() as cursor:
-                with cursor.copy("COPY ledger_events FROM STDIN (FORMAT BINARY)") as copy:
-                    copy.write(ready)
-                rows += cursor.rowcount
-                self._connection.commit()
+        while not rows or watch.seconds < seconds:
+            ready = [(self._rows(each, EVENTS), self._rows(each, CONTEXTS)) for each in recorded]
+            self._times += 1
+            for events, contexts in ready:
+                with watch:
+                    rows += self._copied("ledger_events", events)
+                    self._copied("usage_context", contexts)
+                    self._connection.commit()
         return Measured(rows, watch.seconds, watch.cpu_seconds, 0, watch.longest_seconds)
 
     def close(self) -> None:
@@ -383,22 +402,42 @@ class RawCopy:
         self._connection.close()
         self._rows_from.close()
 
-    def _rows(self, recorded: datetime) -> Iterator[bytes]:
-        """The events of one batch in the order they were written, as one binary COPY."""
+    def _copied(self, table: str, ready: bytes) -> int:
+        with self._connection.cursor() as cursor:
+            with cursor.copy(f"COPY {table} FROM STDIN (FORMAT BINARY)".encode()) as copy:
+                copy.write(ready)
+            return cursor.rowcount
+
+    def _rows(self, recorded: datetime, of_range: str) -> bytes:
+        """What one batch wrote, in the order in which it was written, as one binary COPY."""
         with self._rows_from.cursor() as cursor:
             cursor.execute("SELECT positions FROM consumed_batch WHERE recorded_at = %s LIMIT 1", (recorded,))
             row: TupleRow | None = cursor.fetchone()
             assert row is not None, f"no batch was recorded at {recorded}"
             ranges = [(int(shard), *bounds) for shard, bounds in row[0].items()]
             places = ", ".join(f"({shard}, {first}, {last})" for shard, first, last in ranges)
-            query = (
-                f"COPY (SELECT e.* FROM (VALUES {places}) AS p (shard, first, last) CROSS JOIN LATERAL"
-                " (SELECT * FROM ledger_events AS e WHERE e.shard = p.shard AND e.position BETWEEN p.first AND p.last"
-                " ORDER BY e.position) AS e) TO STDOUT (FORMAT BINARY)"
-            )
-            with cursor.copy(query.encode()) as copy:
-                yield from (bytes(data) for data in copy)
+            query = of_range.format(places=places, more=self._times * SHARDS_APART)
+            with cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT BINARY)".encode()) as copy:
+                ready = b"".join(bytes(data) for data in copy)
         self._rows_from.rollback()
+        return ready
+
+
+SHARDS_APART = 1_000
+_OF_RANGE = (
+    " FROM (VALUES {places}) AS p (shard, first, last) CROSS JOIN LATERAL"
+    " (SELECT * FROM ledger_events AS e WHERE e.shard = p.shard AND e.position BETWEEN p.first AND p.last"
+    " ORDER BY e.position) AS e"
+)
+EVENTS = (
+    "SELECT e.shard + {more}, originator_id, originator_version, position, topic, state, usage_key, previous_hash, hash"
+    + _OF_RANGE
+)
+CONTEXTS = (
+    "SELECT c.shard + {more}, c.usage_key, c.team_id, c.member, c.salt, c.context"
+    + _OF_RANGE
+    + " JOIN usage_context AS c ON (c.shard, c.usage_key) = (e.shard, e.usage_key)"
+)
 
 
 def _peak_rss_mib() -> float:

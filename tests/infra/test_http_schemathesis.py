@@ -25,7 +25,7 @@ from infra.settings import Settings
 from infra.wiring import Wiring
 from tests.api.asking import BODIES
 from tests.builders import TESTER, a_plan, unit_card
-from tests.infra.test_http_server import Served, serving_process
+from tests.serving import Served, serving_process
 
 CHECKS = [
     not_a_server_error,
