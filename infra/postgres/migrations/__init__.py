@@ -64,10 +64,17 @@ def run_sql(connection: Connection, file_name: str) -> None:
 
 
 def statements(file_name: str) -> list[str]:
-    """The statements of an SQL file: each ends with a semicolon at the end of a line."""
-    text = (_HERE / file_name).read_text()
-    lines = [line for line in text.splitlines() if not line.lstrip().startswith("--")]
-    return [part.strip() for part in "\n".join([*lines, ""]).split(";\n") if part.strip()]
+    """The statements of an SQL file: each ends with a semicolon at the end of a line, outside the body of a function."""
+    found, current = [], ""
+    for line in (_HERE / file_name).read_text().splitlines():
+        if line.lstrip().startswith("--") or not (current or line.strip()):
+            continue
+        current += f"{line}\n"
+        if line.endswith(";") and current.count("$$") % 2 == 0:
+            found.append(current.strip().removesuffix(";"))
+            current = ""
+    assert not current, f"{file_name} ends within a statement: {current[:80]!r}"
+    return found
 
 
 def driver_connection(connection: Connection) -> psycopg.Connection[tuple[object, ...]]:
