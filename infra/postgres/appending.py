@@ -6,7 +6,7 @@ and a command never wait for each other in a circle.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
@@ -25,6 +25,7 @@ from domain.account.events import AccountEvent
 from domain.account.index import IndexChange
 from domain.account.state import STATE_SCHEMA, TeamAccount
 from domain.chain import event_hash
+from infra.postgres.connections import ShardMoved
 from infra.postgres.index_rows import change_index
 from infra.postgres.mapper import encode_json, encode_json_into, topic_of
 
@@ -212,21 +213,44 @@ def draw_positions(cursor: Cursor[TupleRow], counts: Mapping[int, int]) -> dict[
 
     The counters are locked in the order of ``counts``. Other writers of a shard then wait until this transaction ends: so the
     order of positions is the order of commits, and a rollback gives its positions back: no gap, ever.
+    Raises: ShardMoved when one of the shards lives in another database by now.
     """
     cursor.execute(
         "WITH drawn AS ("
         " UPDATE shard_log AS l SET position = l.position + n.events"
-        " FROM unnest(%b::integer[], %b::bigint[], %b::text[]) AS n (shard, events, channel) WHERE l.shard = n.shard"
+        " FROM unnest(%b::integer[], %b::bigint[], %b::text[]) AS n (shard, events, channel)"
+        " WHERE l.shard = n.shard AND l.lives_here"
         " RETURNING l.shard, l.position, n.channel)"
         " SELECT shard, position, pg_notify(channel, position::text) FROM drawn",
         (list(counts), list(counts.values()), [channel_of(shard) for shard in counts]),
         binary=True,
     )
     last: dict[int, int] = {shard: position for shard, position, _ in cursor.fetchall()}
-    assert last.keys() == counts.keys(), (
-        f"of shards {sorted(counts)} only {sorted(last)} have a log: migrated?"
-    )
+    if last.keys() != counts.keys():
+        raise shard_moved(counts.keys() - last.keys())
     return {shard: last[shard] - count + 1 for shard, count in counts.items()}
+
+
+def stay_home(cursor: Cursor[TupleRow], shards: Collection[int]) -> None:
+    """The shards live in this database until the transaction ends: for writers that draw no position of them.
+
+    Raises: ShardMoved when one of them lives in another by now.
+    """
+    cursor.execute(
+        "SELECT shard FROM shard_log WHERE shard = ANY(%b) AND lives_here ORDER BY shard FOR KEY SHARE",
+        (list(shards),),
+        binary=True,
+    )
+    gone = set(shards) - {shard for (shard,) in cursor.fetchall()}
+    if gone:
+        raise shard_moved(gone)
+
+
+def shard_moved(shards: Collection[int]) -> ShardMoved:
+    """The error that names the shards."""
+    return ShardMoved(
+        f"shards {', '.join(map(str, sorted(shards)))} do not live in this database: they have moved, see `coffer shards`"
+    )
 
 
 class HasRows(Protocol):

@@ -22,6 +22,10 @@ NOT_REACHED = (
 """What says that the server, or a lock on it, could not be had for now: nothing is wrong with the request."""
 
 
+class ShardMoved(psycopg.OperationalError):
+    """The shard does not live in the database that was asked. Nothing was written: read the map again, then repeat."""
+
+
 class Timeouts(NamedTuple):
     """The bounds of every wait, in milliseconds: for a lock, for a statement, of a transaction that does nothing."""
 

@@ -18,7 +18,7 @@ from domain.errors import Busy
 from domain.ledger import OutcomeUnknown
 from domain.team.decision import TeamDecision
 from domain.team.state import Team
-from infra.postgres.appending import AccountWrite, HeadMoved, append, new_events
+from infra.postgres.appending import AccountWrite, HeadMoved, append, new_events, stay_home
 from infra.postgres.connections import NOT_REACHED
 from infra.postgres.heads import Head, StoredIndex, load_heads
 from infra.postgres.shards import ShardMap
@@ -160,6 +160,8 @@ class PostgresAccountSession:
         # Last, because from here on every other writer of the shard waits for our commit.
         if write.events or paperwork:
             append(self._cursor, self._shard, [write] if write.events else [], before=paperwork)
+        else:
+            stay_home(self._cursor, [self._shard])
         self.saved = True
 
     def _count_repeated_denial(self, decision: Decision) -> None:
