@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
+import kafka
 import msgspec
 import structlog
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
@@ -17,12 +18,15 @@ from consumers.batches import Hole, PartitionKey
 from consumers.settling import PartitionRead
 from consumers.stream_record import StreamRecord, append_time
 from infra.kafka.broker import CLIENT
+from infra.kafka.record_batches import LOG_APPEND_TIME, PROVED_FOR, read_in_batches
 
-LOG_APPEND_TIME = 1
 FETCH_MIN_BYTES = 512 * 1024
 PARTITION_FETCH_BYTES = 1024 * 1024
 PROBE_SECONDS = 5.0
 METADATA_MAX_AGE_MILLISECONDS = 30_000
+
+Polled: TypeAlias = StreamRecord | ConsumerRecord
+"""What the client gives: ours where a batch was usual, else its own."""
 
 _log = structlog.get_logger()
 
@@ -100,6 +104,8 @@ class KafkaSource:
             consumer = KafkaConsumer(**self._configuration())
         except KafkaError as error:
             raise SourceAway(f"no broker answers at {self._bootstrap}: {error}") from error
+        if not read_in_batches(consumer):
+            _log.warning("stock_record_parser", client=kafka.__version__, proved_for=PROVED_FOR)
         if self._fixed is None:
             consumer.subscribe(topics=list(self._topics), listener=self._flags)
         else:
@@ -199,10 +205,8 @@ class KafkaSource:
         if mine:
             self._client.commit_async(mine, callback=_ignore_answer)
 
-    def _poll_client(self, timeout_milliseconds: int) -> dict[TopicPartition, list[ConsumerRecord]]:
-        polled: dict[TopicPartition, list[ConsumerRecord]] = self._client.poll(
-            timeout_ms=timeout_milliseconds
-        )
+    def _poll_client(self, timeout_milliseconds: int) -> dict[TopicPartition, list[Polled]]:
+        polled: dict[TopicPartition, list[Polled]] = self._client.poll(timeout_ms=timeout_milliseconds)
         return polled
 
     @property
@@ -228,7 +232,7 @@ class KafkaSource:
     def _key(self, partition: TopicPartition) -> PartitionKey:
         return self._topics[partition.topic]._replace(partition=partition.partition)
 
-    def _read(self, partition: TopicPartition, records: list[ConsumerRecord]) -> PartitionRead | None:
+    def _read(self, partition: TopicPartition, records: Sequence[Polled]) -> PartitionRead | None:
         expected = self._expected.get(partition)
         if expected is None:
             return None
@@ -238,9 +242,12 @@ class KafkaSource:
             return None
         key = self._key(partition)
         read = PartitionRead(
-            key, expected, records[-1].offset + 1, [_record(key, each) for each in records],
-            list(jumps(key, expected, [each.offset for each in records])),
-        )  # fmt: skip
+            key,
+            expected,
+            records[-1].offset + 1,
+            [each if isinstance(each, StreamRecord) else stream_record(key, each) for each in records],
+            list(jumps(key, expected, records)),
+        )
         self._expected[partition] = read.next_offset
         return read
 
@@ -319,18 +326,18 @@ def reader_configuration(bootstrap: str) -> dict[str, object]:
     }
 
 
-def jumps(key: PartitionKey, expected: int, offsets: Sequence[int]) -> Iterator[Hole]:
-    """A hole for every jump in ascending offsets that should begin at ``expected`` and have no gap."""
-    if offsets[-1] - expected + 1 == len(offsets):
+def jumps(key: PartitionKey, expected: int, records: Sequence[Polled]) -> Iterator[Hole]:
+    """A hole for every jump in the ascending offsets, which should begin at ``expected`` and have no gap."""
+    if records[-1].offset - expected + 1 == len(records):
         return
-    for offset in offsets:
-        if offset > expected:
-            yield Hole(key, expected, offset)
-        expected = offset + 1
+    for record in records:
+        if record.offset > expected:
+            yield Hole(key, expected, record.offset)
+        expected = record.offset + 1
 
 
 def read_again(bootstrap: str, holes: Sequence[Hole]) -> Iterator[ReadAgain]:
-    """Each hole as a fresh reader sees it; a hole that cannot be read to its end is left out.
+    """Each hole as a fresh reader sees it, with the stock parser; a hole that cannot be read to its end is left out.
 
     Raises: SourceAway.
     """
@@ -344,7 +351,7 @@ def read_again(bootstrap: str, holes: Sequence[Hole]) -> Iterator[ReadAgain]:
         for hole in holes:
             found = _read_hole(consumer, hole)
             if found is not None:
-                yield ReadAgain(hole, [_record(hole.partition, each) for each in found])
+                yield ReadAgain(hole, [stream_record(hole.partition, each) for each in found])
     finally:
         consumer.close(autocommit=False, timeout_ms=1_000)
 
@@ -391,7 +398,8 @@ def _client_key(partition: PartitionKey) -> TopicPartition:
     return TopicPartition(partition.topic, partition.partition)
 
 
-def _record(key: PartitionKey, record: ConsumerRecord) -> StreamRecord:
+def stream_record(key: PartitionKey, record: ConsumerRecord) -> StreamRecord:
+    """The client's own record as ours. Raises: PartitionBroken for one that bears its producer's time."""
     if record.timestamp_type != LOG_APPEND_TIME:
         raise PartitionBroken(
             key,
@@ -399,7 +407,7 @@ def _record(key: PartitionKey, record: ConsumerRecord) -> StreamRecord:
             "to LogAppendTime",
         )
     return StreamRecord(
-        record.topic, record.partition, record.offset, record.key, record.value, record.headers or (),
+        record.topic, record.partition, record.offset, record.key, record.value, record.headers,
         append_time(record.timestamp),
     )  # fmt: skip
 

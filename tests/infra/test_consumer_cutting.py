@@ -14,8 +14,9 @@ from tests.consumers.batch_stories import PARTITIONS, a_read, a_record
 def test_cutting_reads_loses_no_record_and_no_hole(gaps: list[int], records_max: int, bytes_max: int) -> None:
     """I5: offsets stay contiguous from piece to piece."""
     offsets = [sum(gaps[: position + 1]) + position for position in range(len(gaps))]
-    holes = list(jumps(PARTITIONS[0], 0, offsets))
-    read = a_read(*[a_record(offset, f"r{offset}") for offset in offsets], expected=0, holes=holes)
+    records = [a_record(offset, f"r{offset}") for offset in offsets]
+    holes = list(jumps(PARTITIONS[0], 0, records))
+    read = a_read(*records, expected=0, holes=holes)
 
     for parts in ([[each] for each in singles(read)], list(within([read], records_max, bytes_max))):
         pieces = [piece for part in parts for piece in part]
