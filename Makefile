@@ -1,7 +1,7 @@
 # Everything a newcomer types. `make` alone prints this list; a machine with only Python is enough.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run check fmt lint type test fast simulate bench openapi lock clean
+.PHONY: help setup run check fmt lint type test fast simulate bench bench-large soak openapi lock clean
 
 BIN := .venv/bin
 # The environment is made again when the lock or the project file says something else.
@@ -66,6 +66,12 @@ simulate: setup ## Live through seeds of 13 months x 5 teams beside an independe
 
 bench: setup ## Measure rates and latencies, under ten minutes; writes out/bench.json and out/bench.svg
 	$(BIN)/python -m tests.bench
+
+bench-large: setup ## Measure long histories, many teams and a big table, up to 40 minutes; writes out/bench-large.json
+	$(BIN)/python -m tests.bench.large
+
+soak: setup ## Measure what everything together sustains (MINUTES=10); writes out/soak.json
+	$(BIN)/python -m tests.bench.soak --minutes $(or $(MINUTES),10)
 
 openapi: setup ## Write the description of the API to the file that the tests pin
 	$(BIN)/coffer openapi --file tests/api/openapi.json

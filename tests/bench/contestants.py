@@ -55,6 +55,7 @@ from tests.bench.demand import (
 )
 
 TEAMS_TOGETHER = 100
+PART_RECORDS = 8_000
 SALT = bytes(16)
 
 
@@ -136,6 +137,19 @@ class BatchPath:
         """What was prepared is charged and durable."""
         prepared, self._prepared = self._prepared, []
         return self.charge(prepared, batch_records)
+
+    def run_in_parts(self, records: int, batch_records: int) -> Measured:
+        """As ``run``, with no more than a few batches in memory at a time."""
+        parts = [
+            self.run(min(PART_RECORDS, records - at), batch_records) for at in range(0, records, PART_RECORDS)
+        ]
+        return Measured(
+            sum(part.records for part in parts),
+            sum(part.seconds for part in parts),
+            sum(part.cpu_seconds for part in parts),
+            sum(part.charged_micros for part in parts),
+            max(part.longest_seconds for part in parts),
+        )
 
     def charge(self, records: Sequence[StreamRecord], batch_records: int) -> Measured:
         """These records are charged and durable, so many in a batch."""

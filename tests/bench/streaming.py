@@ -196,7 +196,7 @@ class _Place:
         self.database_url = stack.enter_context(fresh_database(postgres.url, "template0"))
         migrate(self.database_url, SHARDS)
         create_topics(kafka.bootstrap, TOPICS)
-        _prepare(self.database_url, teams)
+        prepare(self.database_url, teams)
         self.directory = Path(stack.enter_context(TemporaryDirectory()))
         self.settings = Settings(
             database_url=self.database_url, kafka_bootstrap=kafka.bootstrap, state_directory=self.directory
@@ -372,7 +372,7 @@ def _p99(took: Sequence[float]) -> float:
     return round(quantiles(took, n=100)[98], 1)
 
 
-def _prepare(database_url: str, teams: int) -> None:
+def prepare(database_url: str, teams: int) -> None:
     """The demo card is in force and every team has its account."""
     shards = ShardMap(database_url)
     start = (datetime.now(UTC) - DAY).replace(microsecond=0)
