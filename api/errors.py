@@ -97,6 +97,12 @@ class UnknownDenial(Unknown):
     code = "unknown_denial"
 
 
+class EventsArchived(Refused):
+    """Events that the answer needs are in an archive; the detail names its manifest and the command that restores them."""
+
+    code = "events_archived"
+
+
 class NotReady(RequestError):
     """A part that every answer needs is away."""
 
@@ -184,6 +190,7 @@ STATUS: dict[type[Exception], Answered] = {
     VersionNotReached: Answered(409, "The version is not there yet"),
     UnknownRateCard: Answered(404, "No such rate card"),
     UnknownDenial: Answered(404, "No such denial"),
+    EventsArchived: Answered(409, "The events are archived"),
     NotReady: Answered(503, "Not ready"),
     errors.Busy: Answered(503, "Try again"),
     OutcomeUnknown: Answered(503, "The outcome is not known yet: repeat the request under the same key"),

@@ -116,14 +116,15 @@ class UsageBatch(msgspec.Struct, kw_only=True):
 
 
 class Claim(NamedTuple):
-    """The event in the log that holds a record's identity, and its version.
+    """The event in the log that holds a record's identity, and its version; None for usage whose event is archived.
 
-    ``content_digest`` is that of a usage record; a payment's event holds all its terms and has none ("").
+    ``content_digest`` is that of a usage record, of an archived one its first half; a payment's event holds all its terms and
+    has none ("").
     """
 
     content_digest: str
     version: int
-    event: AccountEvent
+    event: AccountEvent | None
 
 
 class MovedHeads(Exception):

@@ -199,8 +199,8 @@ def terms_of_record(payment: PaymentRecord) -> Terms:
     )
 
 
-def terms_of_event(event: AccountEvent) -> Terms | None:
-    """What the record said that became this event; None for an event that no payment record becomes."""
+def terms_of_event(event: AccountEvent | None) -> Terms | None:
+    """What the record said that became this event; None for an event that no payment record becomes, or that is archived."""
     match event:
         case TopUpRequested():
             return ("topup.requested", event.payment_reference, event.amount_micros, event.cost_basis, "")
@@ -243,7 +243,7 @@ def _cost_basis(payment: PaymentRecord) -> CostBasis:
 
 def _shown(terms: Terms | None, event: AccountEvent | None = None) -> str:
     if terms is None:
-        return type(event).__name__
+        return type(event).__name__ if event is not None else "archived usage"
     kind, reference, micros, paid, failure = terms
     said = [reference, *([f"{micros} micro-credits"] if micros else []), *([failure] if failure else [])]
     if paid is not None:

@@ -144,7 +144,8 @@ class _UsageSettling(Settling[UsageRecord]):
     def _seen_before(self, place: Place, parsed: Parsed[UsageRecord], claim: Claim) -> None:
         """What is no usage but has the same identity says other things: a conflict."""
         digest = parsed.fact.content_digest()
-        outcome: RecordOutcome = "duplicate" if digest == claim.content_digest else "conflict"
+        same = claim.content_digest and digest.startswith(claim.content_digest)
+        outcome: RecordOutcome = "duplicate" if same else "conflict"
         first = claim.event.origin if isinstance(claim.event, CreditsCharged | UsageWaived) else None
         where = f", read at offset {first.offset} of {first.topic}/{first.partition}" if first else ""
         detail = f"the id is held by version {claim.version} of team {parsed.team_id}{where}"

@@ -370,7 +370,7 @@ class PostgresBatchTransaction:
     def claims(self, keys: Collection[tuple[str, str]]) -> dict[str, Claim]:
         """The claims already in the log among these (team id, claim), by claim: of usage, and of payments."""
         return {
-            key: Claim(getattr(on_file.event, "content_digest", ""), on_file.version, on_file.event)
+            key: Claim(on_file.content_digest, on_file.version, on_file.event)
             for key, on_file in self._on_file(keys).items()
         }
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import accumulate
+from itertools import accumulate, islice
+from operator import itemgetter
 from struct import Struct
 from typing import NamedTuple
 from uuid import UUID
@@ -34,6 +35,7 @@ from domain.account.events import (
 )
 from domain.account.index import IndexChange, IndexKind, UsageOnFile
 from domain.account.state import STATE_SCHEMA, TeamAccount
+from infra.postgres.archived import refuse_archived, refuse_archived_since, without_gap
 from infra.postgres.index_rows import change_index
 from infra.postgres.mapper import ACCOUNT_SHAPES, decode_account, encode_json, old_topics_of, topic_of
 
@@ -50,13 +52,15 @@ _SELECT_HEADS = (
 _SELECT_AND_LOCK_HEADS = f"{_SELECT_HEADS} FOR UPDATE"
 _SELECT_AND_LOCK_FREE_HEADS = f"{_SELECT_AND_LOCK_HEADS} NOWAIT"
 
-# One run of keys for each shard, so that each is a search of its own index range; all in one exchange.
+# One run of keys for each shard, so that each is a search of its own index range; all in one exchange. One statement sees an
+# event in the log or its claim among those of archived ones, never neither: it leaves the one for the other in one transaction.
 _SELECT_CLAIMS = (
-    "SELECT e.usage_key, e.originator_version, e.topic, e.state, e.originator_id"
-    " FROM unnest(%b::integer[], %b::integer[], %b::integer[]) AS asked (shard, first, last)"
+    "SELECT e.* FROM unnest(%(shards)b::integer[], %(firsts)b::integer[], %(lasts)b::integer[]) AS asked (shard, first, last)"
     " CROSS JOIN LATERAL ("
-    "  SELECT * FROM ledger_events AS own"
-    "  WHERE own.shard = asked.shard AND own.usage_key = ANY((%b::uuid[])[asked.first:asked.last])"
+    "  SELECT usage_key, originator_version, topic, state, originator_id, NULL::uuid, NULL::integer FROM ledger_events AS own"
+    "  WHERE own.shard = asked.shard AND own.usage_key = ANY((%(keys)b::uuid[])[asked.first:asked.last])"
+    "  UNION ALL SELECT usage_key, originator_version, topic, state, NULL, content, owner FROM archived_claim AS own"
+    "  WHERE own.shard = asked.shard AND own.usage_key = ANY((%(keys)b::uuid[])[asked.first:asked.last])"
     " ) AS e"
 )
 
@@ -70,10 +74,25 @@ _SURROGATES = range(0xD800, 0xE000)
 
 
 class RecordClaim(NamedTuple):
-    """The event that a record of a stream left, of usage or of payments, and its version."""
+    """The event that a record of a stream left, of usage or of payments, its version and the digest of usage's content.
+
+    Of usage whose event is archived only the claim is here: no event, and the first half of the digest.
+    """
 
     version: int
-    event: AccountEvent
+    event: AccountEvent | None
+    content_digest: str
+
+
+class _ClaimOnFile(NamedTuple):
+    """A claim, with the event that made it; of an archived one the event of a payment only, and the owner's mark."""
+
+    key: str
+    version: int
+    event: AccountEvent | None
+    originator: UUID | None
+    content: UUID | None
+    owner: int | None
 
 
 class Head(NamedTuple):
@@ -149,20 +168,28 @@ def fold_again(
 ) -> TeamAccount:
     """The account at a version, folded from all its events; ``changed`` is told of every change of its index, in order.
 
-    Events and changes go a portion at a time, so that a history of any length fits. Raises: UnknownEventShape.
+    Events and changes go a portion at a time, so that a history of any length fits.
+    Raises: UnknownEventShape; EventsArchived.
     """
     account: TeamAccount | None = None
     with cursor.connection.cursor("fold_again", row_factory=tuple_row) as events:
         events.itersize = FOLD_ROWS
         events.format = Format.BINARY
         events.execute(
-            "SELECT topic, state FROM ledger_events"
+            "SELECT originator_version, topic, state FROM ledger_events"
             " WHERE shard = %s AND originator_id = %s AND originator_version <= %s ORDER BY originator_version",
             (shard, account_id, version),
         )
-        while portion := events.fetchmany(FOLD_ROWS):
+        known = without_gap(
+            events,
+            0,
+            version,
+            itemgetter(0),
+            lambda after, until: refuse_archived(cursor.connection, shard, account_id, after, until),
+        )
+        while portion := list(islice(known, FOLD_ROWS)):
             account, changes = fold(
-                account, (ACCOUNT_SHAPES.decode(topic, state) for topic, state in portion)
+                account, (ACCOUNT_SHAPES.decode(topic, state) for _, topic, state in portion)
             )
             if changes:
                 changed(changes)
@@ -179,12 +206,17 @@ class StoredIndex:
         self._team_id = team_id
 
     def usage(self, usage_key: str) -> UsageOnFile | None:
-        """The event that holds the claim, if it is this team's: whoever asks may name a charge of any other."""
+        """The event that holds the claim, if it is this team's: whoever asks may name a charge of any other.
+
+        Raises: EventsArchived.
+        """
         own = account_id(self._team_id)
-        for key, version, event, originator in _claims(self._cursor, {self._shard: [usage_key]}):
-            if originator == own and isinstance(event, _CHARGED):
-                assert key == usage_key
-                return UsageOnFile(version, event)
+        for claim in _claims(self._cursor, {self._shard: [usage_key]}):
+            assert claim.key == usage_key
+            if claim.originator == own and isinstance(claim.event, _CHARGED):
+                return UsageOnFile(claim.version, claim.event)
+            if claim.owner == owner_mark(own) and claim.event is None:
+                refuse_archived(self._cursor.connection, self._shard, own, claim.version - 1, claim.version)
         return None
 
     def entry(self, kind: IndexKind, key: str) -> bytes | None:
@@ -216,9 +248,12 @@ class StoredIndex:
             before = page[-1][0]
 
     def charges_since(self, recorded_since: datetime) -> Iterator[Charge]:
-        """The account's charges recorded then or later, oldest first, read page by page from the stream."""
+        """The account's charges recorded then or later, oldest first, read page by page from the stream.
+
+        Raises, at the latest after the last one: EventsArchived.
+        """
         originator = account_id(self._team_id)
-        after = last_version_before(self._cursor, self._shard, originator, recorded_since)
+        after = since = last_version_before(self._cursor, self._shard, originator, recorded_since)
         while True:
             self._cursor.execute(
                 "SELECT originator_version, topic, state FROM ledger_events WHERE shard = %s AND originator_id = %s"
@@ -232,8 +267,10 @@ class StoredIndex:
                 assert isinstance(event, CHARGES), f"{topic} is no charge"
                 yield event
             if len(page) < CHARGES_PAGE_ROWS:
-                return
+                break
             after = page[-1][0]
+        # Asked last: what leaves while the pages are read is missed before it is looked for.
+        refuse_archived(self._cursor.connection, self._shard, originator, since, None)
 
 
 def key_beyond(prefix: str) -> str | None:
@@ -250,7 +287,7 @@ def key_beyond(prefix: str) -> str | None:
 def last_version_before(cursor: Cursor[TupleRow], shard: int, originator: UUID, at: datetime) -> int:
     """The newest version of the stream recorded before the instant, 0 when there is none.
 
-    Halving finds it: ``recorded_at`` never decreases within a stream.
+    Halving finds it: ``recorded_at`` never decreases within a stream. Raises: EventsArchived when an archive would have to say.
     """
     cursor.execute(
         "SELECT coalesce(max(originator_version), 0) FROM ledger_events WHERE shard = %s AND originator_id = %s",
@@ -267,8 +304,10 @@ def last_version_before(cursor: Cursor[TupleRow], shard: int, originator: UUID, 
             binary=True,
         )
         row = cursor.fetchone()
-        assert row is not None, f"version {middle} of account {originator} is missing"
-        if recorded_at_of(row[0]) < at:
+        if row is None:
+            # What left the log was recorded before what stayed, so the search goes on among that.
+            refuse_archived_since(cursor.connection, shard, originator, middle, at)
+        if row is None or recorded_at_of(row[0]) < at:
             before = middle
         else:
             beyond = middle
@@ -318,26 +357,37 @@ def load_claims(cursor: Cursor[TupleRow], keys: Mapping[int, Sequence[str]]) -> 
     # The column also holds the identities of captures and due facts, which no record can have. Those of usage and of payments
     # are made alike: a source that used an id twice contradicts itself.
     return {
-        key: RecordClaim(version, event)
-        for key, version, event, _ in _claims(cursor, keys)
-        if isinstance(event, _USED) or getattr(event, "record_key", None) is not None
+        claim.key: RecordClaim(claim.version, claim.event, _content_digest(claim))
+        for claim in _claims(cursor, keys)
+        if claim.content is not None
+        or isinstance(claim.event, _USED)
+        or getattr(claim.event, "record_key", None) is not None
     }
 
 
-def _claims(
-    cursor: Cursor[TupleRow], keys: Mapping[int, Sequence[str]]
-) -> Iterator[tuple[str, int, AccountEvent, UUID]]:
-    """Each event that claims one of these keys: the key, its version, itself and its account."""
+def _content_digest(claim: _ClaimOnFile) -> str:
+    """Of usage, the digest of its content, or the half of it that is kept of an archived one."""
+    return claim.content.hex if claim.content is not None else getattr(claim.event, "content_digest", "")
+
+
+def owner_mark(stream_id: UUID) -> int:
+    """The first four bytes of a stream's id, as archived claims name their owner."""
+    return int.from_bytes(stream_id.bytes[:4], "big", signed=True)
+
+
+def _claims(cursor: Cursor[TupleRow], keys: Mapping[int, Sequence[str]]) -> Iterator[_ClaimOnFile]:
+    """Each claim of one of these keys, in the log or of an archived event."""
     ends = list(accumulate(map(len, keys.values())))
     cursor.execute(
         _SELECT_CLAIMS,
-        (
-            list(keys),
-            [end - len(each) + 1 for end, each in zip(ends, keys.values(), strict=True)],
-            ends,
-            _Keys([key for each in keys.values() for key in each]),
-        ),
+        {
+            "shards": list(keys),
+            "firsts": [end - len(each) + 1 for end, each in zip(ends, keys.values(), strict=True)],
+            "lasts": ends,
+            "keys": _Keys([key for each in keys.values() for key in each]),
+        },
         binary=True,
     )
-    for usage_key, version, topic, state, originator in cursor.fetchall():
-        yield usage_key.hex, version, ACCOUNT_SHAPES.decode(topic, state), originator
+    for key, version, topic, state, originator, content, owner in cursor.fetchall():
+        event = None if topic is None else ACCOUNT_SHAPES.decode(topic, state)
+        yield _ClaimOnFile(key.hex, version, event, originator, content, owner)
