@@ -44,6 +44,13 @@ class Settings(BaseSettings):
         pattern=r"^postgres(ql)?://",
         description="an address such as postgresql://user@host:5432/name would be right",
     )
+    # Databases beside the first one, which is at `database_url`. Which shards live in each, they say themselves.
+    more_databases: str | None = Field(
+        default=None,
+        repr=False,
+        pattern=r"^\s*[a-z][a-z0-9_]*=postgres(ql)?://\S+(\s+[a-z][a-z0-9_]*=postgres(ql)?://\S+)*\s*$",
+        description="name=address would be right, such as east=postgresql://user@host:5432/name, or several with spaces between",
+    )
     kafka_bootstrap: str | None = Field(
         default=None,
         pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$",
@@ -99,6 +106,19 @@ class Settings(BaseSettings):
             )
         return keys
 
+    @field_validator("more_databases")
+    @classmethod
+    def _each_has_a_name_of_its_own(cls, databases: str | None) -> str | None:
+        names = [name for name, _ in _named(databases)]
+        if "first" in names or len(set(names)) != len(names):
+            raise ValueError('each has a name of its own, and "first" is the one at COFFER_DATABASE_URL')
+        return databases
+
+    @property
+    def other_databases(self) -> dict[str, str]:
+        """The addresses of the databases beside the first one, by name."""
+        return dict(_named(self.more_databases))
+
     @property
     def cache(self) -> Path:
         """Where downloads are kept: `cache_directory`, or `cache` in the state directory."""
@@ -150,6 +170,8 @@ def _shown(name: str, value: object) -> str:
         return ""
     if isinstance(value, SecretStr):
         return HIDDEN
+    if name == "more_databases":
+        return " ".join(f"{name}={without_password(url)}" for name, url in _named(str(value)))
     return without_password(str(value)) if name.endswith("_url") else str(value)
 
 
@@ -176,6 +198,10 @@ def quote_keys(settings: Settings) -> list[bytes]:
     if settings.quote_keys is not None:
         return [key.encode() for key in _listed(settings.quote_keys)]
     return [kept_secret(settings.state_directory / "quote_key").encode()]
+
+
+def _named(databases: str | None) -> list[tuple[str, str]]:
+    return [(name, url) for name, _, url in (each.partition("=") for each in (databases or "").split())]
 
 
 def _listed(keys: SecretStr) -> list[str]:

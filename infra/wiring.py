@@ -107,6 +107,11 @@ class Wiring:
             )
         return self.settings.kafka_bootstrap
 
+    @property
+    def databases(self) -> dict[str, str]:
+        """The addresses of all databases of the ledger by name, the first one first."""
+        return {"first": self.database_url, **self.settings.other_databases}
+
     @cached_property
     def pepper(self) -> bytes:
         """What keys the digests of API keys and the signatures of cursors."""
@@ -228,6 +233,7 @@ class Wiring:
         shards = AsyncShards(
             self.database_url,
             self.shards.count,
+            homes=self.shards,
             timeouts=Timeouts.of(self.settings),
             connections_max=self.settings.database_connections_max,
         )

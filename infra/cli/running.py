@@ -186,16 +186,16 @@ def relay(
 
 
 def migrate() -> None:
-    """Bring the database to the newest tables; running it again changes nothing.
+    """Bring the database, or all of several, to the newest tables; running it again changes nothing.
 
     Example: COFFER_DATABASE_URL=postgresql://... coffer migrate
     """
-    from infra.postgres.migrations import migrate as migrate_database
+    from infra.postgres.migrations import migrate_all
 
     ticker = Ticker()
     with wired() as wiring:
-        told = migrate_database(
-            wiring.database_url,
+        told = migrate_all(
+            wiring.databases,
             wiring.settings.shards,
             progress=lambda so_far: ticker.tell(f"{so_far.accounts} accounts folded again"),
         )

@@ -26,9 +26,10 @@ from domain.errors import Busy
 from domain.shards import shard_of
 from domain.team.applying import fold as fold_team
 from domain.team.state import TEAM_SCHEMA, Team, team_stream_id
-from infra.postgres.connections import CONNECT_TIMEOUT_SECONDS, Timeouts, session_options
+from infra.postgres.connections import CONNECT_TIMEOUT_SECONDS, FIRST, Timeouts, session_options
 from infra.postgres.heads import FOLD_ROWS, key_beyond, recorded_at_of
 from infra.postgres.mapper import ACCOUNT_SHAPES, TEAM_SHAPES, decode_account, decode_team
+from infra.postgres.shards import MAP_READS_MAX, ShardMap
 
 WAIT_SECONDS_MAX = 5.0
 Pool: TypeAlias = "AsyncConnectionPool[AsyncConnection[TupleRow]]"
@@ -45,16 +46,26 @@ _EVENT = "originator_version, position, topic, state, previous_hash, hash"
 
 
 class AsyncShards:
-    """Connections for reads, to the database that holds a shard. The pool opens at first use, on the loop that uses it."""
+    """Connections for reads, to the database that holds a shard. A pool opens at first use, on the loop that uses it.
+
+    Told no ``homes``, all shards live in the database at ``database_url``; else that is the first of them.
+    """
 
     def __init__(
-        self, database_url: str, shards: int, *, timeouts: Timeouts | None = None, connections_max: int = 8
+        self,
+        database_url: str,
+        shards: int,
+        *,
+        homes: ShardMap | None = None,
+        timeouts: Timeouts | None = None,
+        connections_max: int = 8,
     ) -> None:
         self.count = shards
         self._database_url = database_url
+        self._homes = homes if homes is not None and len(homes.databases) > 1 else None
         self._timeouts = timeouts or Timeouts()
         self._connections_max = connections_max
-        self._pool: Pool | None = None
+        self._pools: dict[str, Pool] = {}
         self._opening = asyncio.Lock()
 
     @asynccontextmanager
@@ -62,23 +73,46 @@ class AsyncShards:
         """A connection in autocommit. Raises: Busy when the database does not answer within its bounds."""
         assert 0 <= shard < self.count, f"shard {shard} is none of 0 to {self.count - 1}"
         try:
-            pool = await self._opened()
-            async with pool.connection() as connection:
+            if self._homes is None:
+                async with self._connection_to(FIRST) as connection:
+                    yield connection
+                return
+            for _ in range(MAP_READS_MAX):
+                home = await asyncio.to_thread(self._homes.home_of, shard)
+                async with self._connection_to(home) as connection:
+                    if await _lives_there(connection, shard):
+                        yield connection
+                        return
+                self._homes.forget(shard, home)
+            raise Busy(f"shard {shard} is moved again and again: try later")
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise Busy(f"the database did not answer in time: {error}") from error
+
+    @asynccontextmanager
+    async def first_connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
+        """A connection in autocommit to the database that also holds what belongs to no shard. Raises: Busy."""
+        try:
+            async with self._connection_to(FIRST) as connection:
                 yield connection
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise Busy(f"the database did not answer in time: {error}") from error
 
     async def close(self) -> None:
         """No connection is open any more."""
-        if self._pool is not None:
-            await self._pool.close()
-            self._pool = None
+        while self._pools:
+            await self._pools.popitem()[1].close()
 
-    async def _opened(self) -> Pool:
+    @asynccontextmanager
+    async def _connection_to(self, name: str) -> AsyncIterator[AsyncConnection[TupleRow]]:
+        pool = await self._opened(name)
+        async with pool.connection() as connection:
+            yield connection
+
+    async def _opened(self, name: str) -> Pool:
         async with self._opening:
-            if self._pool is None:
+            if name not in self._pools:
                 pool = AsyncConnectionPool(
-                    self._database_url,
+                    self._database_url if self._homes is None else self._homes.url_of(name),
                     kwargs={
                         "autocommit": True,
                         "row_factory": tuple_row,
@@ -94,8 +128,14 @@ class AsyncShards:
                     open=False,
                 )
                 await pool.open()
-                self._pool = pool
-            return self._pool
+                self._pools[name] = pool
+            return self._pools[name]
+
+
+async def _lives_there(connection: AsyncConnection[TupleRow], shard: int) -> bool:
+    cursor = await connection.execute("SELECT lives_here FROM shard_log WHERE shard = %s", (shard,))
+    row = await cursor.fetchone()
+    return row is not None and bool(row[0])
 
 
 class PostgresAccountReads:
@@ -280,8 +320,7 @@ class PostgresAccountReads:
 
     async def key(self, key_id: str) -> StoredKey | None:
         """The API key of that id."""
-        rows = await self._rows(
-            0,
+        rows = await self._first_rows(
             "SELECT key_id, name, role, secret_mac, created_at, expires_at, revoked_at FROM api_key WHERE key_id = %s",
             (key_id,),
         )
@@ -290,7 +329,7 @@ class PostgresAccountReads:
     async def missing(self) -> list[str]:
         """What is missing before requests can be answered."""
         try:
-            rows = await self._rows(0, "SELECT shards FROM installation", ())
+            rows = await self._first_rows("SELECT shards FROM installation", ())
         except (Busy, psycopg.Error) as error:
             return [f"the database is not ready: {type(error).__name__}"]
         if not rows or rows[0][0] != self._shards.count:
@@ -320,6 +359,12 @@ class PostgresAccountReads:
 
     def _shard(self, team_id: str) -> int:
         return shard_of(team_id, self._shards.count)
+
+    async def _first_rows(self, query: str, values: Sequence[object]) -> list[TupleRow]:
+        """Rows of what belongs to no shard."""
+        async with self._shards.first_connection() as connection:
+            cursor = await connection.execute(query.encode(), values, binary=True)
+            return await cursor.fetchall()
 
     async def _rows(self, shard: int, query: str, values: Sequence[object]) -> list[TupleRow]:
         async with self._shards.connection_for(shard) as connection:

@@ -30,7 +30,7 @@ class ApiKeys:
         if role not in ROLES:
             raise Malformed(f"role {role[:40]!r}: one of {', '.join(ROLES)} would be right", field="role")
         parts = new_key()
-        with self._shards.connection_for(0) as connection, connection.transaction():
+        with self._shards.first_connection() as connection, connection.transaction():
             cursor = connection.cursor(row_factory=tuple_row)
             cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"api key {name}",))
             cursor.execute("SELECT clock_timestamp()")
@@ -64,7 +64,7 @@ class ApiKeys:
 
     def revoke(self, key_id: str) -> StoredKey:
         """The key opens nothing from now on; servers notice within five seconds. Raises: Unknown."""
-        with self._shards.connection_for(0) as connection:
+        with self._shards.first_connection() as connection:
             connection.execute(
                 "UPDATE api_key SET revoked_at = clock_timestamp() WHERE key_id = %s AND revoked_at IS NULL",
                 (key_id,),
@@ -80,7 +80,7 @@ class ApiKeys:
     def _select(self, condition: str, values: tuple[object, ...]) -> list[StoredKey]:
         query = f"SELECT {_COLUMNS} FROM api_key WHERE {condition} ORDER BY name, created_at"  # noqa: S608 - from constants
         with (
-            self._shards.connection_for(0) as connection,
+            self._shards.first_connection() as connection,
             connection.cursor(row_factory=tuple_row) as cursor,
         ):
             cursor.execute(query.encode(), values)

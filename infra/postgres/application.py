@@ -124,8 +124,8 @@ class CatalogueApplication(Application[UUID]):
 
     @override
     def construct_factory(self, env: Environment) -> InfrastructureFactory[Any]:
-        # The catalogue is one log for all shards; it lives in the database of the first.
-        return SharedFactory(env, self._shards.datastore_for(0))
+        # The catalogue is one log for all shards; it lives in the first database, wherever they move.
+        return SharedFactory(env, self._shards.first_datastore)
 
     @override
     def construct_mapper(self) -> Mapper[UUID]:

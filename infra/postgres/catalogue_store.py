@@ -110,5 +110,5 @@ class PostgresCatalogue:
         return any(True for _ in self._application.events.get(CATALOGUE_ID, gt=version, limit=1))
 
     def _now(self) -> datetime:
-        with self._shards.connection_for(0) as connection:
+        with self._shards.first_connection() as connection:
             return self._clock(connection.cursor(row_factory=tuple_row))

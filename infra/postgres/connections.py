@@ -12,6 +12,9 @@ from infra.settings import Settings
 
 CONNECT_TIMEOUT_SECONDS = 10
 
+FIRST = "first"
+"""The name of the database that also holds what belongs to no shard: the catalogue, API keys, the list of all databases."""
+
 NOT_REACHED = (
     psycopg.OperationalError,
     psycopg.InterfaceError,

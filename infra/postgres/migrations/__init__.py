@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import psycopg
 from alembic import command
 from alembic.config import Config
+from psycopg import sql
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import NullPool
 
-from infra.postgres.connections import Timeouts, connect
+from infra.postgres.connections import FIRST, Timeouts, connect
 from infra.postgres.refolding import Progress, Refolded, refold_older_heads
 from infra.settings import Settings
 
@@ -25,7 +28,36 @@ _WAIT_FOR_TABLE = "5s"
 
 
 class InstallationMismatch(RuntimeError):
-    """The database was installed with another number of shards; a team's shard never changes."""
+    """The database was installed with another number of shards, under another name, or for another ledger: for good."""
+
+
+class Membership(NamedTuple):
+    """What a database is told that joins the ledger of another: shards come to live in it one by one."""
+
+    name: str
+    number: int
+    installed_at: datetime
+
+
+LETTERS_PER_DATABASE = 10**12
+"""Dead letters are numbered from here times the number of their first database, so a number names one letter for ever."""
+
+
+def migrate_all(
+    databases: Mapping[str, str], shards: int | None = None, *, progress: Progress = lambda _: None
+) -> Refolded:
+    """Every database of the ledger, the first one first, is as ``migrate`` leaves it; new ones have joined, still without shards.
+
+    Raises: InstallationMismatch.
+    """
+    (_, first), *others = databases.items()
+    told = migrate(first, shards, progress=progress)
+    for name, url in others:
+        more = migrate(url, shards, progress=progress, member=_membership(first, name))
+        told = Refolded(
+            told.accounts + more.accounts, told.busy + more.busy, told.unreadable + more.unreadable
+        )
+    return told
 
 
 def migrate(
@@ -34,13 +66,15 @@ def migrate(
     *,
     progress: Progress = lambda _: None,
     revision: str = "head",
+    member: Membership | None = None,
 ) -> Refolded:
     """The database has the newest tables and a log for each of its shards; running it again changes nothing.
 
+    A ``member`` of the ledger of another database holds no shard until one is moved to it.
     Accounts whose heads are of an older schema are folded again after that, each in a transaction of its own; returns how many,
     and which could not be. ``shards`` is fixed by the first run; without it the setting COFFER_SHARDS counts. An older
     ``revision`` leaves the tables as they were then, and every account as it is.
-    Raises: InstallationMismatch when the database was installed with another number of shards.
+    Raises: InstallationMismatch when the database was installed with another number of shards, or for another ledger.
     """
     wanted = Settings().shards if shards is None else shards
     with _only_migrator(database_url) as connection:
@@ -48,9 +82,10 @@ def migrate(
         config.set_main_option("script_location", str(_HERE))
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
-        _install(connection, wanted)
+        _install(connection, wanted, member)
         if revision != "head":
             return Refolded()
+        _check_name(connection, FIRST if member is None else member.name)
         with connect(database_url, Timeouts(), "coffer migrate") as own:
             own.autocommit = True
             return refold_older_heads(own, wanted, progress)
@@ -103,18 +138,73 @@ def _only_migrator(database_url: str) -> Iterator[Connection]:
     engine.dispose()
 
 
-def _install(connection: Connection, shards: int) -> None:
-    """The installation row and one log per shard exist, as many as asked for."""
+def _membership(first_url: str, name: str) -> Membership:
+    """The number of the database of that name, given at its first joining, and the ledger that it joins."""
+    with psycopg.connect(first_url, application_name="coffer migrate") as connection:
+        connection.execute("LOCK TABLE ledger_database IN SHARE ROW EXCLUSIVE MODE")
+        connection.execute(
+            "INSERT INTO ledger_database (name, number) SELECT %s, max(number) + 1 FROM ledger_database"
+            " ON CONFLICT DO NOTHING",
+            [name],
+        )
+        row = connection.execute(
+            "SELECT d.number, i.installed_at FROM ledger_database d CROSS JOIN installation i WHERE d.name = %s",
+            [name],
+        ).fetchone()
+        assert row is not None
+        return Membership(name, *row)
+
+
+def _install(connection: Connection, shards: int, member: Membership | None) -> None:
+    """The installation row and one log per shard exist, as many as asked for; in a member they wait for shards to come."""
     raw = driver_connection(connection)
-    raw.execute("INSERT INTO installation (shards) VALUES (%s) ON CONFLICT DO NOTHING", [shards])
-    row = raw.execute("SELECT shards FROM installation").fetchone()
+    if member is None:
+        raw.execute("INSERT INTO installation (shards) VALUES (%s) ON CONFLICT DO NOTHING", [shards])
+    else:
+        _join(raw, shards, member)
+    row = raw.execute("SELECT shards, installed_at FROM installation").fetchone()
     assert row is not None
     if row[0] != shards:
         raw.rollback()
         raise InstallationMismatch(
             f"COFFER_SHARDS is {shards}, but this database was installed with {row[0]} shards, for good: set it to {row[0]}"
         )
+    if member is not None and row[1] != member.installed_at:
+        raw.rollback()
+        raise InstallationMismatch(
+            f"the database given as {member.name!r} holds a ledger of its own, installed at {row[1]}: an empty one would be right"
+        )
     raw.execute(
         "INSERT INTO shard_log (shard) SELECT generate_series(0, %s - 1) ON CONFLICT DO NOTHING", [shards]
     )
     raw.commit()
+
+
+def _join(raw: psycopg.Connection[tuple[object, ...]], shards: int, member: Membership) -> None:
+    """The first time: no shard lives here, and dead letters are numbered apart from those of all other databases."""
+    joined = raw.execute(
+        "INSERT INTO installation (shards, installed_at, database_name) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+        [shards, member.installed_at, member.name],
+    )
+    if not joined.rowcount:
+        return
+    raw.execute(
+        "INSERT INTO shard_log (shard, lives_here) SELECT generate_series(0, %s - 1), false", [shards]
+    )
+    raw.execute(
+        sql.SQL("ALTER TABLE dead_letter ALTER COLUMN dead_letter_id RESTART WITH {}").format(
+            sql.Literal(member.number * LETTERS_PER_DATABASE + 1)
+        )
+    )
+
+
+def _check_name(connection: Connection, name: str) -> None:
+    raw = driver_connection(connection)
+    row = raw.execute("SELECT database_name FROM installation").fetchone()
+    raw.commit()
+    assert row is not None
+    if row[0] != name:
+        raise InstallationMismatch(
+            f"the database given as {name!r} is called {row[0]!r}, for good: give it that name"
+            " (COFFER_DATABASE_URL names the first one, COFFER_MORE_DATABASES the others)"
+        )
