@@ -268,9 +268,15 @@ class AnAccount:
 
     def refunded(self, record_id: str, amount: str | int | None, at: str, refund_id: str = "r") -> None:
         """A refund of the charge of that record."""
+        self.refunded_charge(usage_key("acme", SOURCE, record_id), amount, at, refund_id)
+
+    def refunded_charge(
+        self, charge_id: str, amount: str | int | None, at: str, refund_id: str = "r"
+    ) -> None:
+        """A refund of that charge."""
         decision = self._decision(at)
         asked = None if amount is None else micros(amount)
-        refund_charge(decision, usage_key("acme", SOURCE, record_id), asked, refund_id)
+        refund_charge(decision, charge_id, asked, refund_id)
         self._keep(decision)
 
     def ticked(self, at: str) -> None:

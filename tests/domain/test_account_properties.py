@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
+from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,11 +22,13 @@ from domain.account.events import (
     CreditsToppedUp,
     DebtRepaid,
 )
-from domain.errors import RefundExceedsCharge
-from tests.builders import AnAccount, micros, when
+from domain.commands import PlaceHold
+from domain.errors import LedgerError, RefundExceedsCharge
+from tests.builders import AnAccount, a_catalogue, micros, unit_card, when
 
 FIRST = "2026-11-05 08:00"
 HOURS = 60
+_HOLD = PlaceHold(team_id="acme", action="image.generate", amount_micros=micros(5))
 
 
 def minute(n: int) -> str:
@@ -66,6 +72,54 @@ def test_i10_lots_and_debt_do_not_depend_on_the_order_of_arrival(
     assert (on_time.left(end), on_time.debt(end)) == (delayed.left(end), delayed.debt(end))
 
 
+def graduated(first: str, then: str, **changes: Any) -> dict[str, Any]:
+    """Sixty units of a period at one price, the rest at another."""
+    tiers = [{"up_to": "60", "price": first}, {"price": then}]
+    term = {"model": "graduated", "meters": ["units"], "tiers": tiers}
+    return unit_card(rates=[{"action": "image.generate", "terms": [term]}], **changes)
+
+
+@settings(max_examples=100, deadline=None)
+@given(used=uses, data=st.data())
+def test_i10_the_total_price_does_not_depend_on_the_order_of_arrival_whatever_else_happens(
+    used: list[dict[str, int]], data: st.DataObject
+) -> None:
+    """Graduated, a dearer card from the fifth hour on; lots, a hold, a refund and a chargeback come in between."""
+    arrivals = data.draw(
+        st.lists(st.integers(10 * HOURS, 20 * HOURS), min_size=len(used), max_size=len(used)),
+        label="arrivals",
+    )
+    order = data.draw(st.permutations(range(len(used))), label="order")
+
+    def story(arriving: list[tuple[int, int]]) -> AnAccount:
+        dearer = graduated("1", "0.7", effective_at="2026-11-05T13:00:00Z")
+        team = AnAccount("2026-11-05 06:00", a_catalogue(graduated("0.0000007", "0.3333333"), dearer))
+        team.bought("A", 50, "2026-11-05 07:00")
+        between: list[tuple[int, int, Callable[[str], object]]] = [
+            (11 * HOURS, -1, lambda at: team.asked(at, _HOLD)),
+            (12 * HOURS, -1, lambda at: team.granted("G", 20, at, expires_at=minute(25 * HOURS))),
+            (13 * HOURS, -1, lambda at: team.charged_back("A", at)),
+            (14 * HOURS, -1, lambda at: team.refunded("0", None, at)),
+            (19 * HOURS, -1, lambda at: team.lost("A", at)),
+        ]
+        arrive: list[tuple[int, int, Callable[[str], object]]] = [
+            (at, n, partial(_used, team, n, used[n])) for at, n in arriving
+        ]
+        for at, _, step in sorted([*between, *arrive], key=lambda each: each[:2]):
+            with suppress(LedgerError):
+                step(minute(at))
+        return team
+
+    on_time = story([(use["occurred"], n) for n, use in enumerate(used)])
+    delayed = story([(arrivals[place], n) for place, n in enumerate(order)])
+
+    assert totals(on_time) == totals(delayed)
+
+
+def _used(team: AnAccount, n: int, use: dict[str, int], at: str) -> None:
+    team.used(str(n), use["units"], occurred=minute(use["occurred"]), recorded=at)
+
+
 def lived(
     early: list[dict[str, Any]], late: list[dict[str, int]], arrivals: list[tuple[int, int, dict[str, int]]]
 ) -> AnAccount:
@@ -95,11 +149,19 @@ def totals(team: AnAccount) -> int:
     other=st.integers(0, 40),
     bought=st.integers(0, 60),
     at=st.sampled_from(["2026-11-05 12:00", "2026-11-06 12:00", "2026-11-09 12:00"]),
+    is_lost=st.booleans(),
     data=st.data(),
 )
 def test_i13_any_split_of_a_refund_at_one_instant_equals_one_refund(
-    lots: list[tuple[int, str | None]], units: int, other: int, bought: int, at: str, data: st.DataObject
+    lots: list[tuple[int, str | None]],
+    units: int,
+    other: int,
+    bought: int,
+    at: str,
+    is_lost: bool,
+    data: st.DataObject,
 ) -> None:
+    """R2: also where lots have expired, debt was repaid by later credit, or a bank took the first lot back."""
     amount = data.draw(st.integers(1, units), label="amount")
     cuts = sorted(data.draw(st.sets(st.integers(1, amount), max_size=4), label="cuts") | {amount})
     parts = [high - low for low, high in zip([0, *cuts], cuts, strict=False)]
@@ -111,6 +173,11 @@ def test_i13_any_split_of_a_refund_at_one_instant_equals_one_refund(
         team.used("u", units, occurred="2026-11-05 08:00")
         if bought:
             team.bought("later", bought, "2026-11-05 09:00")
+        if is_lost and lots:
+            team.charged_back("0", "2026-11-05 09:10")
+            team.lost("0", "2026-11-05 09:20")
+        if bought:
+            team.bought("latest", bought, "2026-11-05 09:30")
         if other:
             team.used("other", other, occurred="2026-11-05 10:00")
         for part in refunds:
@@ -120,6 +187,13 @@ def test_i13_any_split_of_a_refund_at_one_instant_equals_one_refund(
     whole, split = story([amount]), story(parts)
 
     assert (split.left(), split.debt()) == (whole.left(), whole.debt())
+    for name, issued in [
+        *((str(n), size) for n, (size, _) in enumerate(lots)),
+        ("later", bought),
+        ("latest", bought),
+    ]:
+        line = [Fraction(left) for lot, left in whole.left().items() if lot.rstrip("'") == name]
+        assert sum(line) <= issued, "no lot holds more than it was issued"
     with pytest.raises(RefundExceedsCharge):
         split.refunded("u", units - amount + 1, at)
 

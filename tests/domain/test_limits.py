@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from domain.account.events import CreditsCharged, LimitSet, LimitTerms
 from domain.commands import RemoveLimit, ScheduleZoneChange, SetLimit
@@ -55,6 +58,74 @@ def test_usage_is_charged_beyond_a_hard_limit_and_says_which() -> None:
 
     assert isinstance(charge, CreditsCharged)
     assert (charge.amount_micros, charge.limits_passed) == (micros(150), ["hard"])
+
+
+SCOPES: list[dict[str, str]] = [
+    {},
+    {"member": "mira"},
+    {"member": "ada"},
+    {"action": "image.generate"},
+    {"action": "video.generate"},
+    {"member": "mira", "action": "image.generate"},
+]
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    limits=st.lists(
+        st.tuples(st.sampled_from(SCOPES), st.sampled_from(["hour", "day"]), st.integers(1, 60)), max_size=5
+    ),
+    uses=st.lists(
+        st.tuples(
+            # Around midnight, so around the edges of hours and days.
+            st.sampled_from([-61, -60, -1, 0, 1, 59, 60]),
+            st.integers(1, 20),
+            st.sampled_from(["mira", "ada"]),
+            st.sampled_from(["image.generate", "video.generate"]),
+        ),
+        max_size=6,
+    ),
+    asked=st.integers(1, 60),
+    minutes=st.sampled_from([60, 61, 119]),
+)
+def test_h6_of_all_limits_that_count_a_request_the_tightest_decides_and_is_named_with_its_window(
+    limits: list[tuple[dict[str, str], str, int]],
+    uses: list[tuple[int, int, str, str]],
+    asked: int,
+    minutes: int,
+) -> None:
+    midnight = when("2026-11-10 00:00")
+    team = AnAccount()
+    team.bought("A", 150, "2026-11-01 00:00")
+    for n, (scope, window, cap) in enumerate(limits):
+        limited(team, f"limit-{n}", cap, window=window, **scope)
+    for n, (offset, units, member, action) in enumerate(uses):
+        occurred = midnight + timedelta(minutes=offset)
+        team.used(f"u{n}", units, occurred=f"{occurred:%Y-%m-%d %H:%M}", member=member, action=action)
+    now = midnight + timedelta(minutes=minutes)
+
+    # What the rules leave, counted from the uses alone: credit first, then each limit by its id.
+    rooms: list[tuple[int, str, datetime | None]] = [(150 - sum(use[1] for use in uses), "", None)]
+    for n, (scope, window, cap) in enumerate(limits):
+        start = midnight if window == "day" else now.replace(minute=0)
+        used = sum(
+            units
+            for offset, units, member, action in uses
+            if start <= midnight + timedelta(minutes=offset)
+            and scope.get("member", member) == member
+            and scope.get("action", action) == action
+        )
+        if scope.get("member", "mira") == "mira" and scope.get("action") != "video.generate":
+            rooms.append((cap - used, f"limit-{n}", start))
+    room, limit_id, window_start = min(rooms, key=lambda each: each[:2])
+
+    text = f"{now:%Y-%m-%d %H:%M}"
+    if asked <= room:
+        assert team.held(asked, text)
+        return
+    denial = team.denied(asked, text)
+    assert (denial.limit_id or "", denial.window_start) == (limit_id, window_start)
+    assert denial.limit_micros - denial.used_micros == room * micros(1)
 
 
 def test_a_limit_set_within_a_window_counts_that_window_from_its_start() -> None:

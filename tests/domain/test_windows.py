@@ -114,7 +114,7 @@ def test_each_instant_is_in_exactly_one_window_and_windows_touch(
 
 @pytest.mark.parametrize("window", WINDOWS)
 def test_windows_tile_around_every_change_of_clocks_of_every_zone(window: LimitWindow) -> None:
-    """All changes of one year: two thousand or so, told apart by their zone's rules."""
+    """T3, I21: all changes of one year, two thousand or so, told apart by their zone's rules."""
     for zone, change in {_rules(zone): (zone, _changes(zone)) for zone in ZONES}.values():
         for at in change:
             for seconds in (-3_700, -1, 0, 1_799, 3_600):
@@ -131,7 +131,7 @@ def test_days_of_a_year_follow_each_other_in_every_zone() -> None:
 
 
 def test_periods_of_every_anchor_tile_four_years_in_every_zone() -> None:
-    """Anchors 1 to 31, 48 months with a leap day, in one zone of each set of rules."""
+    """T4, I21: anchors 1 to 31, 48 months with a leap day, in one zone of each set of rules."""
     for zone in {_rules(zone): zone for zone in ZONES}.values():
         for anchor in range(1, 32):
             at = first = period_bounds(utc("2026-01-16T12:00"), zone, anchor)[0]

@@ -16,7 +16,7 @@ from domain.account.events import (
 )
 from domain.errors import LotTermsRefused, RefundExceedsCharge
 from projections.balance import balance_of
-from tests.builders import AnAccount, a_catalogue, a_plan, micros, unit_card, when
+from tests.builders import AnAccount, a_catalogue, a_plan, a_usage_record, micros, unit_card, when
 
 
 def parts(team: AnAccount, at: str) -> dict[str, int]:
@@ -308,6 +308,23 @@ def test_e13_lots_burn_in_the_published_order() -> None:
     names = [(team.names[line.lot_id], line.amount_micros) for line in charge.lines]
     assert names == [("P", micros(50)), ("R", micros(50)), ("S", micros(50)), ("Q", micros(20))]
     assert team.left() == {"P": "0", "Q": "30", "R": "0", "S": "0"}
+
+
+def test_e18_equal_records_are_one_and_another_quantity_under_the_same_id_is_another_content() -> None:
+    """What the stream asks before it charges: whose claim it is, and whether the content is what was charged."""
+    team = AnAccount()
+    team.bought("A", 100, "2026-11-01 00:00")
+    team.used("7", 20, occurred="2026-11-05 10:00")
+    again = a_usage_record("7", 20, occurred="2026-11-05 10:00", arrived_at=when("2026-11-06 10:00"))
+    other = a_usage_record("7", 21, occurred="2026-11-05 10:00")
+
+    on_file = team.index.usage(again.usage_key())
+
+    assert on_file is not None
+    assert on_file.version == 3
+    assert again.usage_key() == other.usage_key() == on_file.event.charge_id
+    charged = a_usage_record("7", 20, occurred="2026-11-05 10:00").content_digest()
+    assert (again.content_digest() == charged, other.content_digest() == charged) == (True, False)
 
 
 def test_failed_work_that_is_itself_corrected_keeps_its_own_effects() -> None:

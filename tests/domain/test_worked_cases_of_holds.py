@@ -56,6 +56,7 @@ def e4() -> tuple[AnAccount, str]:
 
 
 def test_e4_a_lot_that_expires_inside_a_hold_lives_on_for_that_hold_only() -> None:
+    """H5: the tick comes late and twice, the breakage is booked once, as of its instant."""
     team, hold = e4()
 
     assert team.parts(NOON) == {"settled": "150", "available": "100", "held": "40", "lapsed": "10"}

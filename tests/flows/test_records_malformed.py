@@ -166,7 +166,7 @@ def test_m8_what_is_not_known_yet_is_parked_and_charged_once_the_cause_is_gone(s
 
 
 def test_m9_usage_outside_the_time_window_is_parked_by_the_brokers_clock(stream: Stream) -> None:
-    """M9, I20: from 400 days before arrival to 5 minutes after it; historic sources have no lower bound."""
+    """M9, T2, I20: from 400 days before arrival to 5 minutes after it; historic sources have no lower bound."""
     stream.register()
     inside = [NOW - timedelta(days=399), NOW + timedelta(minutes=4)]
     outside = [NOW + timedelta(hours=2), NOW - timedelta(days=3 * 365)]

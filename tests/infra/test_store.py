@@ -238,6 +238,7 @@ def test_the_newest_head_and_a_full_replay_are_the_same_account(shards: ShardMap
 
 
 def test_recorded_at_is_the_databases_and_never_goes_back_i20(database_url: str, shards: ShardMap) -> None:
+    """T1: no worker's clock is asked."""
     opened(shards, "acme")
     with PostgresLedgerStore(shards).session("acme") as session:
         assert session.account is not None
