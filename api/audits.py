@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import datetime
-from typing import TypeVar
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
 
 import msgspec
 
 from api.answers_audits import ReplayAnswer, ReplayLine
 from api.cursors import Cursors
 from api.errors import UnknownDenial
-from api.index_reads import computed
-from api.moments import NOW, Moment, Moments, not_reached, recorded
+from api.index_reads import (
+    begun_at,
+    computed,
+    kept_entries,
+    recorded,
+    replayed,
+    stream,
+)
+from api.moments import NOW, Moment, Moments, not_reached
 from api.ports import AccountOnFile, AccountReads, StoredEvent
 from domain.account import lots
-from domain.account.events import CHARGES, ChargeRefunded, LotTerms
-from domain.account.index import AccountIndex
+from domain.account.events import CHARGES, ChargeRefunded, HoldDenied, LotTerms
 from domain.errors import Malformed, UnknownCharge, UnknownTeam
 from domain.times import instant_text
 from projections.diff import AccountDiff, DiffStory
 from projections.diff import Moment as DiffMoment
 from projections.explain import UsageExplained, explain_usage
 from projections.explain_balance import BalanceExplained, BalanceStory
-from projections.explain_denial import DenialExplained, DenialStory
+from projections.explain_denial import DenialExplained, DenialStory, UseStory
+from projections.keeping import KEEP_EVERY, lot_story, months_of
 from projections.movements import NEWEST_DEFAULT
 from projections.replay import EQUAL_FIELDS, Replay, ReplayFilter, ReplayStep
 
-Story = BalanceStory | DenialStory | DiffStory
-T = TypeVar("T")
+FURTHER_BACK = 4
+"""How many times further back a story begins that had begun too late."""
 
 
 class Audits:
@@ -58,34 +64,31 @@ class Audits:
     ) -> BalanceExplained:
         """Why the team has what it has at the moment: every lot, hold and movement, summing exactly."""
         found, last = await self._known(team_id, moment)
-        story, position = BalanceStory(newest), 0
-        async for stored in self._moments.stream(team_id, last):
-            story.play(recorded(stored))
-            position = stored.position
-        place = position if moment.is_past else found.position
-        at = _instant(moment, found)
-        return await self._computed(team_id, story, last, lambda index: story.told(at, place, index))
+        back = newest
+        while True:
+            told = await self._explained(team_id, moment, newest, found, last, max(0, last - back))
+            if told is not None:
+                return told
+            back = FURTHER_BACK * max(back, KEEP_EVERY)
 
     async def denial(
         self, team_id: str, version: int, moment: Moment = NOW, newest: int = NEWEST_DEFAULT
     ) -> tuple[DenialExplained, int]:
         """Why the hold of that denial was not given, and how it would fare at the moment. Raises: UnknownDenial."""
         found, last = await self._known(team_id, moment)
-        story = DenialStory(version)
-        async for stored in self._moments.stream(team_id, last):
-            story.play(recorded(stored))
-        if story.denial is None:
-            raise UnknownDenial(
-                f"version {version} of team {team_id!r} is no denial up to version {last}: list them with a replay of "
-                "kind HoldDenied",
-                version=version,
-            )
+        denial = await self._denial(team_id, version, last)
+        over = await replayed(self._accounts, team_id, version - 1)
+        story = DenialStory(version, over.replay)
+        await computed(self._accounts, team_id, lambda index: story.meet(denial, index), over=over)
         use = story.use()
         if use is not None:
-            async for stored in self._moments.stream(team_id, version - 1):
-                use.play(recorded(stored))
+            await self._play_use(team_id, use, version)
+        over = await replayed(self._accounts, team_id, last)
+        story.go_on(over.replay)
         at = _instant(moment, found)
-        told = await self._computed(team_id, story, last, lambda index: story.told(use, at, newest, index))
+        told = await computed(
+            self._accounts, team_id, lambda index: story.told(use, at, newest, index), over=over
+        )
         return told, found.position
 
     async def replay(
@@ -117,8 +120,9 @@ class Audits:
         """Every step asked for beyond a version, as it is folded: memory is bounded by what is open on the account."""
         if until is None:
             until = (await self._moments.found(team_id)).account.version
-        replay = Replay(keeps_index=False)
-        async for stored in self._moments.stream(team_id, until):
+        kept = await self._accounts.kept(team_id, min(after, until))
+        replay = Replay(kept.account if kept else None, keeps_index=False)
+        async for stored in stream(self._accounts, team_id, kept.version if kept else 0, until):
             if stored.version <= after:
                 replay.play(recorded(stored))
                 continue
@@ -138,23 +142,57 @@ class Audits:
             raise UnknownTeam(f"team {team_id!r} had no account yet at the later moment", team_id=team_id)
         if first > last or (before.at and after.at and before.at > after.at):
             raise Malformed("from is later than to: give the earlier moment first", field="from")
-        story, position = DiffStory(before, after, found.now), 0
-        is_begun = False
-        async for stored in self._moments.stream(team_id, last):
-            if not is_begun and stored.version > first:
-                await self._computed(team_id, story, first, story.begin)
-                is_begun = True
+        over = await replayed(self._accounts, team_id, first)
+        story, position = DiffStory(before, after, found.now, over.replay), over.position
+        await computed(self._accounts, team_id, story.begin, over=over)
+        async for stored in stream(self._accounts, team_id, first, last):
             story.play(recorded(stored))
             position = stored.position
-        if not is_begun:
-            await self._computed(team_id, story, first, story.begin)
-        return await self._computed(team_id, story, last, lambda index: story.told(position, index))
+        return await computed(self._accounts, team_id, lambda index: story.told(position, index), over=over)
 
-    async def _computed(
-        self, team_id: str, story: Story, version: int, compute: Callable[[AccountIndex], T]
-    ) -> T:
-        """What ``compute`` makes of the index as it was at the version; it may be called again before it has changed anything."""
-        return await computed(self._accounts, team_id, compute, replayed=story.index, version=version)
+    async def _explained(
+        self, team_id: str, moment: Moment, newest: int, found: AccountOnFile, last: int, begin: int
+    ) -> BalanceExplained | None:
+        """The balance explained from where the account was kept, at the version ``begin`` or before.
+
+        None when fewer movements follow than are told one by one, or what was kept is gone: begin further back.
+        """
+        kept = await self._accounts.kept(team_id, begin)
+        over = begun_at(kept)
+        begun = kept.version if kept else 0
+        months = await kept_entries(self._accounts, team_id, begun, "told_month") if begun else []
+        if months is None:
+            return None
+        story, position = BalanceStory(newest, over.replay, months_of(months)), over.position
+        async for stored in stream(self._accounts, team_id, begun, last):
+            story.play(recorded(stored))
+            position = stored.position
+        lots = await self._accounts.kept_entries(team_id, begun, "told_lot", story.told_lots) if begun else {}
+        if lots is None or (begun and not story.is_full):
+            return None
+        before = {lot_id: lot_story(entry) for lot_id, entry in lots.items()}
+        place = position if moment.is_past else found.position
+        at = _instant(moment, found)
+        return await computed(
+            self._accounts, team_id, lambda index: story.told(at, place, index, before), over=over
+        )
+
+    async def _denial(self, team_id: str, version: int, last: int) -> HoldDenied:
+        stored = await self._accounts.events(team_id, after=version - 1, until=min(version, last), limit=1)
+        event = stored[0].event if stored else None
+        if not isinstance(event, HoldDenied):
+            raise UnknownDenial(
+                f"version {version} of team {team_id!r} is no denial up to version {last}: list them with a replay of "
+                "kind HoldDenied",
+                version=version,
+            )
+        return event
+
+    async def _play_use(self, team_id: str, use: UseStory, version: int) -> None:
+        """The charges before that version are played, from the first that may count in the window."""
+        begin = await self._accounts.version_as_of(team_id, use.recorded_from - timedelta(microseconds=1))
+        async for stored in stream(self._accounts, team_id, begin, version - 1):
+            use.play(recorded(stored))
 
     async def _version_of(self, team_id: str, moment: DiffMoment, found: AccountOnFile) -> int:
         """The last version that the moment knows of; 0 before the account was opened."""

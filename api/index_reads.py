@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from typing_extensions import override
 
-from api.ports import AccountReads
-from domain.account.events import CHARGES, Charge
+from api.ports import AccountReads, StoredEvent
+from domain.account.events import CHARGES, Charge, RecordedEvent
 from domain.account.index import AccountIndex, EmptyIndex, IndexKind
+from projections.keeping import KeptAccount, KeptKind
+from projections.replay import Replay
 
 _PAGE = 500
 
@@ -44,9 +46,15 @@ class _LatestNotFetched(Exception):
 
 
 class FetchedIndex(EmptyIndex):
-    """The parts of an index that were fetched; asks for others by raising."""
+    """The parts of an index that were fetched; asks for others by raising. None of an account that had no event yet is missing.
 
-    def __init__(self) -> None:
+    ``kept`` is the kept version as of which entries are, None for the entries on file now. ``refolded`` has them all once what
+    was kept turned out to be gone.
+    """
+
+    def __init__(self, kept: int | None = None) -> None:
+        self.kept = kept
+        self.refolded: AccountIndex | None = EmptyIndex() if kept == 0 else None
         self.fetched: dict[tuple[IndexKind, str], bytes | None] = {}
         self.listed: dict[tuple[IndexKind, str], list[tuple[str, bytes]]] = {}
         self.charges: dict[datetime, list[Charge]] = {}
@@ -54,6 +62,8 @@ class FetchedIndex(EmptyIndex):
     @override
     def entry(self, kind: IndexKind, key: str) -> bytes | None:
         """The entry, if it was fetched."""
+        if self.refolded is not None:
+            return self.refolded.entry(kind, key)
         try:
             return self.fetched[kind, key]
         except KeyError:
@@ -62,6 +72,8 @@ class FetchedIndex(EmptyIndex):
     @override
     def latest(self, kind: IndexKind, prefix: str = "") -> Iterator[tuple[str, bytes]]:
         """The entries of the kind, if they were fetched."""
+        if self.refolded is not None:
+            return self.refolded.latest(kind, prefix)
         try:
             return iter(self.listed[kind, prefix])
         except KeyError:
@@ -76,52 +88,125 @@ class FetchedIndex(EmptyIndex):
             raise _ChargesNotFetched(recorded_since) from None
 
 
-class ReplayedIndex(FetchedIndex):
-    """The index as a replay left it; only charges, which a replay does not keep, are fetched, those up to its version."""
+class Replayed(NamedTuple):
+    """An account by replay up to a version: its index is that of the replay, over what is fetched of the one it began with."""
 
-    def __init__(self, replayed: AccountIndex) -> None:
-        super().__init__()
-        self._replayed = replayed
+    replay: Replay
+    fetched: FetchedIndex
+    position: int
 
-    @override
-    def entry(self, kind: IndexKind, key: str) -> bytes | None:
-        """The entry as it was."""
-        return self._replayed.entry(kind, key)
 
-    @override
-    def latest(self, kind: IndexKind, prefix: str = "") -> Iterator[tuple[str, bytes]]:
-        """The entries as they were."""
-        return self._replayed.latest(kind, prefix)
+async def replayed(accounts: AccountReads, team_id: str, version: int) -> Replayed:
+    """The account right after a version, from the newest one kept by then; nothing is played yet at version 0."""
+    return await played_on(accounts, team_id, begun_at(await accounts.kept(team_id, version)), version)
+
+
+def begun_at(kept: KeptAccount | None) -> Replayed:
+    """A replay that begins after what was kept, or (None) at the first event."""
+    fetched = FetchedIndex(kept.version if kept else 0)
+    replay = Replay(kept.account if kept else None, fetched)
+    return Replayed(replay, fetched, kept.position if kept else 0)
+
+
+async def played_on(accounts: AccountReads, team_id: str, begun: Replayed, version: int) -> Replayed:
+    """The same replay, played on up to a version."""
+    replay, position = begun.replay, begun.position
+    after = replay.account.version if replay.account else 0
+    async for stored in stream(accounts, team_id, after, version):
+        replay.play(recorded(stored))
+        position = stored.position
+    return begun._replace(position=position)
+
+
+async def stream(accounts: AccountReads, team_id: str, after: int, until: int) -> AsyncIterator[StoredEvent]:
+    """The team's events beyond a version and up to another, read page by page."""
+    while after < until and (page := await accounts.events(team_id, after=after, until=until, limit=_PAGE)):
+        for stored in page:
+            yield stored
+        after = page[-1].version
+
+
+def recorded(stored: StoredEvent) -> RecordedEvent:
+    """The event at its place in the team's stream."""
+    return RecordedEvent(None, stored.version, stored.event)
 
 
 async def computed(
     accounts: AccountReads,
     team_id: str,
-    compute: Callable[[FetchedIndex], T],
+    compute: Callable[[AccountIndex], T],
     *,
-    replayed: AccountIndex | None = None,
-    version: int | None = None,
+    over: Replayed | None = None,
 ) -> T:
     """What ``compute`` makes of the team's index; it is called again for each part that it turns out to need.
 
-    Most answers need none, so nothing is read ahead. ``compute`` must not change what it is given. With ``replayed`` the index is
-    that of a replay up to ``version``.
+    Most answers need none, so nothing is read ahead. ``compute`` must not change what it is given before it has asked for
+    all that it needs. With ``over`` the index is that of the replay at its version.
     """
-    index = FetchedIndex() if replayed is None else ReplayedIndex(replayed)
+    fetched = over.fetched if over else FetchedIndex()
+    index = over.replay.index if over else fetched
+    version = over.replay.account.version if over and over.replay.account else None
+    # The charges are those up to the version, and the replay may have been played on.
+    fetched.charges.clear()
     while True:
         try:
             return compute(index)
         except _NotFetched as missing:
-            read = await accounts.entries(team_id, missing.kind, [missing.key])
-            index.fetched[missing.kind, missing.key] = read.get(missing.key)
+            await _fetch_entry(accounts, team_id, fetched, missing.kind, missing.key)
         except _LatestNotFetched as listing:
-            index.listed[listing.kind, listing.prefix] = await _entries(
-                accounts, team_id, listing.kind, listing.prefix
-            )
+            await _fetch_latest(accounts, team_id, fetched, listing.kind, listing.prefix)
         except _ChargesNotFetched as missing_charges:
-            index.charges[missing_charges.since] = await _charges(
+            fetched.charges[missing_charges.since] = await _charges(
                 accounts, team_id, missing_charges.since, version
             )
+
+
+async def kept_entries(
+    accounts: AccountReads, team_id: str, version: int, kind: KeptKind, prefix: str = ""
+) -> list[tuple[str, bytes]] | None:
+    """All entries of a kind as they were at a kept version, greatest key first; None when nothing is kept there any more."""
+    found: list[tuple[str, bytes]] = []
+    before: str | None = None
+    while True:
+        page = await accounts.kept_latest(team_id, version, kind, prefix=prefix, before=before, limit=_PAGE)
+        if page is None:
+            return None
+        if not page:
+            return found
+        found += page
+        before = page[-1][0]
+
+
+async def _fetch_entry(
+    accounts: AccountReads, team_id: str, fetched: FetchedIndex, kind: IndexKind, key: str
+) -> None:
+    if fetched.kept is None:
+        found: dict[str, bytes] | None = await accounts.entries(team_id, kind, [key])
+    else:
+        found = await accounts.kept_entries(team_id, fetched.kept, kind, [key])
+    if found is None:
+        fetched.refolded = await _refolded(accounts, team_id, fetched.kept)
+    else:
+        fetched.fetched[kind, key] = found.get(key)
+
+
+async def _fetch_latest(
+    accounts: AccountReads, team_id: str, fetched: FetchedIndex, kind: IndexKind, prefix: str
+) -> None:
+    if fetched.kept is None:
+        found: list[tuple[str, bytes]] | None = await _entries(accounts, team_id, kind, prefix)
+    else:
+        found = await kept_entries(accounts, team_id, fetched.kept, kind, prefix)
+    if found is None:
+        fetched.refolded = await _refolded(accounts, team_id, fetched.kept)
+    else:
+        fetched.listed[kind, prefix] = found
+
+
+async def _refolded(accounts: AccountReads, team_id: str, version: int | None) -> AccountIndex:
+    """What was kept is gone: the index as it was, from the first event."""
+    assert version is not None, "what is on file now is never gone"
+    return (await played_on(accounts, team_id, begun_at(None), version)).replay.index
 
 
 async def _entries(

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 from api.errors import VersionNotReached
-from api.index_reads import computed
-from api.ports import AccountOnFile, AccountReads, StoredEvent
+from api.index_reads import Replayed, computed, replayed
+from api.ports import AccountOnFile, AccountReads
 from domain.account.decision import Decision, copy_of
 from domain.account.due import pass_time
 from domain.account.estimating import NOBODY
-from domain.account.events import RecordedEvent
-from domain.account.index import AccountIndex
+from domain.account.index import AccountIndex, IndexOverlay
 from domain.account.state import TeamAccount
 from domain.errors import UnknownTeam
 from domain.times import instant_text
-from projections.replay import Replay
 
 _FIRST_WAIT_SECONDS = 0.02
-_REPLAY_PAGE = 500
 
 T = TypeVar("T")
 
@@ -46,7 +43,7 @@ NOW = Moment()
 
 @dataclass(frozen=True)
 class Standing:
-    """An account at the instant ``at``, as known at ``version`` and ``position``; ``index`` is None for the one on file.
+    """An account at the instant ``at``, as known at ``version`` and ``position``; ``over`` is None for the one on file.
 
     ``is_version``: the account right after that version. It may lie within a decision, where what is due is half written.
     """
@@ -55,7 +52,7 @@ class Standing:
     at: datetime
     position: int
     version: int
-    index: AccountIndex | None = None
+    over: Replayed | None = None
     is_version: bool = False
 
     @property
@@ -100,7 +97,7 @@ class Moments:
         def compute(index: AccountIndex) -> T:
             if standing.is_version:
                 return tell(copy_of(standing.account), index)
-            decision = Decision(copy_of(standing.account), standing.at, NOBODY, index)
+            decision = Decision(copy_of(standing.account), standing.at, NOBODY, IndexOverlay(index))
             pass_time(decision)
             return tell(decision.account, decision.index)
 
@@ -108,9 +105,7 @@ class Moments:
 
     async def computed(self, standing: Standing, compute: Callable[[AccountIndex], T]) -> T:
         """What ``compute`` makes of the index as it was at the moment."""
-        return await computed(
-            self._accounts, standing.team_id, compute, replayed=standing.index, version=standing.version
-        )
+        return await computed(self._accounts, standing.team_id, compute, over=standing.over)
 
     def wait(self) -> Wait:
         """Waits for versions, within the bound."""
@@ -132,24 +127,14 @@ class Moments:
         return version
 
     async def _then(self, team_id: str, moment: Moment, found: AccountOnFile) -> Standing:
-        """The account by replay of its events up to the last that the moment knows of."""
-        replay, position = Replay(), 0
-        async for stored in self.stream(team_id, await self.last_version(team_id, moment, found)):
-            replay.play(recorded(stored))
-            position = stored.position
-        account = replay.account
+        """The account by replay of its events up to the last that the moment knows of, from where it was kept."""
+        last = await self.last_version(team_id, moment, found)
+        over = await replayed(self._accounts, team_id, last)
+        account = over.replay.account
         assert account is not None, "a version of the account was found, and no event"
         at = max(min(moment.as_of or account.recorded_at, found.now), account.recorded_at)
         is_version = moment.at_version is not None
-        return Standing(account, at, position, account.version, replay.index, is_version)
-
-    async def stream(self, team_id: str, until: int) -> AsyncIterator[StoredEvent]:
-        """The team's events up to a version, read page by page."""
-        after: int | None = None
-        while page := await self._accounts.events(team_id, after=after, until=until, limit=_REPLAY_PAGE):
-            for stored in page:
-                yield stored
-            after = page[-1].version
+        return Standing(account, at, over.position, account.version, over, is_version)
 
 
 class Wait:
@@ -178,8 +163,3 @@ def not_reached(wanted: int, reached: int, what: str) -> VersionNotReached:
 def unknown_team(team_id: str) -> UnknownTeam:
     """The refusal of a team that no account was opened for."""
     return UnknownTeam(f"team {team_id!r} has no account: open one first", team_id=team_id)
-
-
-def recorded(stored: StoredEvent) -> RecordedEvent:
-    """The event at its place in the team's stream."""
-    return RecordedEvent(None, stored.version, stored.event)

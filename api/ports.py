@@ -14,6 +14,7 @@ from domain.account.state import TeamAccount
 from domain.catalogue import Catalogue
 from domain.team.events import TeamEvent
 from domain.team.state import Team
+from projections.keeping import KeptAccount, KeptKind
 from projections.statement import StatementFilter, StatementPage
 
 
@@ -130,6 +131,29 @@ class AccountReads(Protocol):
         self, team_id: str, kind: IndexKind, *, prefix: str = "", before: str | None = None, limit: int
     ) -> list[tuple[str, bytes]]:
         """At most ``limit`` index entries of a kind whose keys begin so and come before ``before``, greatest key first."""
+        ...
+
+    async def kept(self, team_id: str, version: int) -> KeptAccount | None:
+        """The account at the newest version up to this one at which it was kept; None when it was at none."""
+        ...
+
+    async def kept_entries(
+        self, team_id: str, version: int, kind: KeptKind, keys: Collection[str]
+    ) -> dict[str, bytes] | None:
+        """The entries of these keys as they were at a kept version; a key without one is absent. None: nothing is kept there."""
+        ...
+
+    async def kept_latest(
+        self,
+        team_id: str,
+        version: int,
+        kind: KeptKind,
+        *,
+        prefix: str = "",
+        before: str | None = None,
+        limit: int,
+    ) -> list[tuple[str, bytes]] | None:
+        """As ``latest``, of the entries as they were at a kept version. None: nothing is kept there."""
         ...
 
     async def ended_holds(

@@ -134,14 +134,17 @@ _NEVER = _Seen(Side(version=0, at=None), None, {}, {}, {}, {}, NOTHING)
 
 
 class DiffStory:
-    """Plays a team's stream from its first event to the later moment; memory grows with what changed between.
+    """Plays a team's stream to the later moment, from its first event or from where ``replay`` stands, which is not beyond the
+    earlier moment; memory grows with what changed between.
 
     ``begin`` is called once all that the first moment knows was played, ``told`` at the end; each may ask the index for charges.
     """
 
-    def __init__(self, before: Moment, after: Moment, now: datetime | None = None) -> None:
+    def __init__(
+        self, before: Moment, after: Moment, now: datetime | None = None, replay: Replay | None = None
+    ) -> None:
         self._before, self._after, self._now = before, after, now
-        self._replay = Replay()
+        self._replay = replay or Replay()
         self._seen: _Seen | None = None
         self._counted_already = 0
         self._sums = NOTHING

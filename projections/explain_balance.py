@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 import msgspec
@@ -13,7 +13,7 @@ from domain.account.lots import find
 from domain.account.state import Hold
 from domain.amounts import format_credits
 from projections.balance import Balance, LotBalance, LotState, balance_as_booked
-from projections.movements import NEWEST_DEFAULT, Happened, Movements, movements_text
+from projections.movements import NEWEST_DEFAULT, Happened, Months, Movements, movements_text
 from projections.moves import lot_moves, sums_after
 from projections.replay import Replay
 from projections.words import (
@@ -110,31 +110,67 @@ class BalanceExplained(msgspec.Struct, frozen=True, kw_only=True):
     happened: Movements
 
 
-class _LotStory:
-    """How one lot came to be and what each kind of event changed in it."""
+class LotStory(msgspec.Struct):
+    """How one lot came to be and what each kind of event changed in it: how many events, and their sum in micro-credits."""
 
-    def __init__(self, came: Came) -> None:
-        self.came = came
-        self.flows: dict[str, tuple[int, int]] = {}
+    came: Came
+    flows: dict[str, tuple[int, int]] = {}
 
-    def add(self, kind: str, change_micros: int) -> None:
-        """One event more."""
-        events, sum_micros = self.flows.get(kind, (0, 0))
-        self.flows[kind] = (events + 1, sum_micros + change_micros)
+    def add(self, kind: str, change_micros: int, events: int = 1) -> None:
+        """One event more, or several."""
+        events_before, sum_micros = self.flows.get(kind, (0, 0))
+        self.flows[kind] = (events_before + events, sum_micros + change_micros)
+
+    def followed_by(self, later: LotStory | None) -> LotStory:
+        """The whole story of a lot of which ``later`` is the end."""
+        whole = LotStory(self.came, dict(self.flows))
+        for kind, (events, change_micros) in later.flows.items() if later else ():
+            whole.add(kind, change_micros, events)
+        return whole
+
+
+LotStories = Mapping[str, LotStory]
+"""The stories of lots by their ids."""
+
+
+def take_lots(stories: dict[str, LotStory], event: AccountEvent, version: int | None) -> None:
+    """The event counts in the story of every lot that it moves; ``version`` None when it is due and not written."""
+    for lot_id, change_micros in lot_moves(event):
+        story = stories.get(lot_id)
+        if story is None:
+            story = stories[lot_id] = LotStory(_came(event, version))
+        story.add(type(event).__name__, change_micros)
 
 
 class BalanceStory:
-    """Plays a team's stream up to an instant and then tells its balance; memory grows with lots ever issued, not with usage."""
+    """Plays a team's stream up to an instant and then tells its balance; memory grows with lots ever issued, not with usage.
 
-    def __init__(self, newest: int = NEWEST_DEFAULT) -> None:
-        self._replay = Replay()
-        self._happened = Happened(newest)
-        self._lots: dict[str, _LotStory] = {}
+    It begins where ``replay`` stands; ``months`` are the movements up to there.
+    """
+
+    def __init__(
+        self, newest: int = NEWEST_DEFAULT, replay: Replay | None = None, months: Months | None = None
+    ) -> None:
+        self._replay = replay or Replay()
+        self._happened = Happened(newest, months)
+        self._lots: dict[str, LotStory] = {}
 
     @property
     def index(self) -> AccountIndex:
         """The index as the events played have left it, without charges."""
         return self._replay.index
+
+    @property
+    def is_full(self) -> bool:
+        """Whether enough was played to tell the newest movements one by one."""
+        return self._happened.is_full
+
+    @property
+    def told_lots(self) -> set[str]:
+        """The lots whose stories will be told: those with a remainder, and the first of their lines."""
+        assert self._replay.account is not None, "nothing was played"
+        terms = [lot.terms for lot in self._replay.account.lots]
+        return {each.lot_id for each in terms} | {each.origin_lot_id for each in terms}
 
     def play(self, recorded: RecordedEvent) -> None:
         """The event belongs to what is explained."""
@@ -142,10 +178,19 @@ class BalanceStory:
         self._replay.play(recorded)
         change = self._replay.sums.less(before)
         self._happened.take(recorded.event, recorded.originator_version, change)
-        self._move(recorded.event, recorded.originator_version)
+        take_lots(self._lots, recorded.event, recorded.originator_version)
 
-    def told(self, at: datetime | None, position: int, index: AccountIndex | None = None) -> BalanceExplained:
-        """The explanation at the instant with everything due by then, or (None) right after the last event; asked for once."""
+    def told(
+        self,
+        at: datetime | None,
+        position: int,
+        index: AccountIndex | None = None,
+        before: LotStories | None = None,
+    ) -> BalanceExplained:
+        """The explanation at the instant with everything due by then, or (None) right after the last event; asked for once.
+
+        ``before`` are the stories of lots up to where this one begins.
+        """
         account = self._replay.account
         assert account is not None, "nothing was played"
         version = account.version
@@ -159,8 +204,9 @@ class BalanceStory:
         for event in due:
             after = sums_after(event, sums)
             self._happened.take(event, None, after.less(sums))
-            self._move(event, None)
+            take_lots(self._lots, event, None)
             sums = after
+        self._begin_lots(before or {})
         balance = balance_as_booked(account, at, position, version)
         told = self._explained(
             balance,
@@ -170,12 +216,9 @@ class BalanceStory:
         _check(told)
         return told
 
-    def _move(self, event: AccountEvent, version: int | None) -> None:
-        for lot_id, change_micros in lot_moves(event):
-            story = self._lots.get(lot_id)
-            if story is None:
-                story = self._lots[lot_id] = _LotStory(_came(event, version))
-            story.add(type(event).__name__, change_micros)
+    def _begin_lots(self, before: LotStories) -> None:
+        for lot_id, story in before.items():
+            self._lots[lot_id] = story.followed_by(self._lots.get(lot_id))
 
     def _lot(self, lot: LotBalance, terms: LotTerms) -> LotExplained:
         story = self._lots[lot.lot_id]

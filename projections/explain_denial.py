@@ -17,7 +17,7 @@ from domain.account.applying import find_limit
 from domain.account.decision import copy_of
 from domain.account.events import CHARGES, Charge, ChargeRefunded, HoldDenied, LimitTerms, RecordedEvent
 from domain.account.index import AccountIndex
-from domain.account.limiting import counts, rooms
+from domain.account.limiting import AHEAD_MAX, counts, rooms
 from domain.account.state import Hold, TeamAccount
 from domain.amounts import format_credits
 from projections.movements import NEWEST_DEFAULT, NEWEST_MAX
@@ -130,6 +130,11 @@ class UseStory:
         self._terms, self._start, self._end = terms, start, end
         self._charges: dict[str, UsedCharge] = {}
 
+    @property
+    def recorded_from(self) -> datetime:
+        """No charge recorded before counts: usage occurs at most so much later than it is recorded."""
+        return self._start - AHEAD_MAX
+
     def play(self, recorded: RecordedEvent) -> None:
         """The event was there when the denial was decided."""
         event = recorded.event
@@ -164,11 +169,14 @@ class UseStory:
 
 
 class DenialStory:
-    """Plays a team's stream up to the moment of the question, and keeps the account as it was when the denial was decided."""
+    """Plays a team's stream up to the moment of the question, and keeps the account as it was when the denial was decided.
 
-    def __init__(self, version: int) -> None:
+    It begins where ``replay`` stands, which is before the denial.
+    """
+
+    def __init__(self, version: int, replay: Replay | None = None) -> None:
         self._version = version
-        self._replay = Replay()
+        self._replay = replay or Replay()
         self._then: TeamAccount | None = None
         self._rules: list[RuleTold] = []
         self.denial: HoldDenied | None = None
@@ -176,11 +184,19 @@ class DenialStory:
     def play(self, recorded: RecordedEvent) -> None:
         """The event was known at the moment of the question."""
         if recorded.originator_version == self._version and isinstance(recorded.event, HoldDenied):
-            account, denial = self._replay.account, recorded.event
-            assert account is not None, "no hold is asked for before there is an account"
-            self.denial, self._then = denial, copy_of(account)
-            self._rules = rules_at(account, self._replay.index, denial.recorded_at, denial)
+            self.meet(recorded.event)
         self._replay.play(recorded)
+
+    def meet(self, denial: HoldDenied, index: AccountIndex | None = None) -> None:
+        """The denial is the next event to be played: the account and every rule are kept as it met them."""
+        account = self._replay.account
+        assert account is not None, "no hold is asked for before there is an account"
+        self._rules = rules_at(account, index or self._replay.index, denial.recorded_at, denial)
+        self.denial, self._then = denial, copy_of(account)
+
+    def go_on(self, replay: Replay) -> None:
+        """The rest is played from where ``replay`` stands, which is not before the denial."""
+        self._replay = replay
 
     @property
     def index(self) -> AccountIndex:

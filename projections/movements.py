@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -36,11 +37,6 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True):
     settled_change_micros: int
     held_change_micros: int
     debt_change_micros: int
-
-    @property
-    def change(self) -> Sums:
-        """What it changed, as sums."""
-        return Sums(self.settled_change_micros, self.debt_change_micros, self.held_change_micros)
 
 
 class MonthSum(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,27 +75,64 @@ class Movements(msgspec.Struct, frozen=True, kw_only=True):
         return len(self.newest) + sum(each.events for each in self.before)
 
 
-class Happened:
-    """Takes events in order and keeps the newest ``newest`` of them; memory is bounded by that and the number of months."""
+class Counted(NamedTuple):
+    """So many events and what they changed together."""
 
-    def __init__(self, newest: int = NEWEST_DEFAULT) -> None:
+    events: int
+    change: Sums
+
+    def plus(self, other: Counted) -> Counted:
+        """Both together."""
+        return Counted(self.events + other.events, self.change.plus(other.change))
+
+
+Months = dict[tuple[str, str], Counted]
+"""Movements summed by month and kind."""
+
+
+_NONE = Counted(0, NOTHING)
+
+
+class _Taken(NamedTuple):
+    """An event of the list; ``version`` None when it is due and not written."""
+
+    event: AccountEvent
+    version: int | None
+    change: Sums
+
+
+class Happened:
+    """Takes events in order and keeps the newest ``newest`` of them; memory is bounded by that and the number of months.
+
+    ``before`` are the sums of all that had happened before the first event that is taken.
+    """
+
+    def __init__(self, newest: int = NEWEST_DEFAULT, before: Months | None = None) -> None:
         self._kept = max(0, min(newest, NEWEST_MAX))
-        self._newest: deque[tuple[str, Movement]] = deque()
-        self._months: dict[tuple[str, str], tuple[int, Sums]] = {}
-        self._kinds: dict[str, tuple[int, Sums]] = {}
+        self._newest: deque[_Taken] = deque()
+        self._months: Months = dict(before or {})
+        self._kinds: dict[str, Counted] = {}
         self.total = NOTHING
+        for (_, kind), counted in self._months.items():
+            self._kinds[kind] = counted.plus(self._kinds.get(kind, _NONE))
+            self.total = self.total.plus(counted.change)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many events were taken as are told one by one."""
+        return len(self._newest) == self._kept
 
     def take(self, event: AccountEvent, version: int | None, change: Sums) -> None:
         """The event is in the list, if it is one that moves credits or sets them aside."""
-        if told_of(event) is None or isinstance(event, UsageWaived):
+        if not is_movement(event):
             return
         self.total = self.total.plus(change)
         kind = type(event).__name__
-        self._kinds[kind] = _more(self._kinds.get(kind), change)
-        self._newest.append((event.recorded_at.strftime("%Y-%m"), _movement(event, version, change)))
+        self._kinds[kind] = self._kinds.get(kind, _NONE).plus(Counted(1, change))
+        self._newest.append(_Taken(event, version, change))
         while len(self._newest) > self._kept:
-            month, oldest = self._newest.popleft()
-            self._months[month, oldest.kind] = _more(self._months.get((month, oldest.kind)), oldest.change)
+            oldest = self._newest.popleft()
+            add_to_months(self._months, oldest.event, oldest.change)
 
     def told(self) -> Movements:
         """The list."""
@@ -115,7 +148,7 @@ class Happened:
                 )
                 for (month, kind), (events, change) in sorted(self._months.items())
             ],
-            newest=[movement for _, movement in self._newest],
+            newest=[_movement(*taken) for taken in self._newest],
             settled_change_micros=self.total.settled_micros,
             held_change_micros=self.total.held_micros,
             debt_change_micros=self.total.debt_micros,
@@ -133,6 +166,18 @@ class Happened:
             )
             for kind, (events, change) in sorted(self._kinds.items())
         ]
+
+
+def is_movement(event: AccountEvent) -> bool:
+    """Whether the event moves credits or sets them aside."""
+    return told_of(event) is not None and not isinstance(event, UsageWaived)
+
+
+def add_to_months(months: Months, event: AccountEvent, change: Sums) -> None:
+    """The event counts in the month in which it was recorded."""
+    at = event.recorded_at
+    month = f"{at.year:04}-{at.month:02}", type(event).__name__
+    months[month] = months.get(month, _NONE).plus(Counted(1, change))
 
 
 def movements_text(told: Movements) -> Iterable[str]:
@@ -156,11 +201,6 @@ def changes_text(settled_micros: int, held_micros: int, debt_micros: int) -> str
     parts = [("settled", settled_micros), ("held", held_micros), ("debt", debt_micros)]
     told = [f"{name} {signed(micros)}" for name, micros in parts if micros]
     return ", ".join(told) or f"settled {format_credits(0)}"
-
-
-def _more(before: tuple[int, Sums] | None, change: Sums) -> tuple[int, Sums]:
-    events, sums = before or (0, NOTHING)
-    return events + 1, sums.plus(change)
 
 
 def _movement(event: AccountEvent, version: int | None, change: Sums) -> Movement:

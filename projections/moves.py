@@ -30,6 +30,7 @@ from domain.account.events import (
     LotLine,
     MovingEvent,
 )
+from domain.account.state import TeamAccount
 
 
 class Sums(NamedTuple):
@@ -41,11 +42,19 @@ class Sums(NamedTuple):
 
     def less(self, before: Sums) -> Sums:
         """What changed since then; each may be negative."""
-        return Sums(*(now - then for now, then in zip(self, before, strict=True)))
+        return Sums(
+            self.settled_micros - before.settled_micros,
+            self.debt_micros - before.debt_micros,
+            self.held_micros - before.held_micros,
+        )
 
     def plus(self, change: Sums) -> Sums:
         """The sums after a change."""
-        return Sums(*(now + moved for now, moved in zip(self, change, strict=True)))
+        return Sums(
+            self.settled_micros + change.settled_micros,
+            self.debt_micros + change.debt_micros,
+            self.held_micros + change.held_micros,
+        )
 
 
 NOTHING = Sums(0, 0, 0)
@@ -56,6 +65,11 @@ class LotMove(NamedTuple):
 
     lot_id: str
     change_micros: int
+
+
+def sums_of(account: TeamAccount) -> Sums:
+    """The sums of an account as it stands."""
+    return Sums(account.settled_micros, account.debt_micros, sum(lot.held_micros for lot in account.lots))
 
 
 def sums_after(event: AccountEvent, before: Sums) -> Sums:

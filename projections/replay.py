@@ -25,7 +25,7 @@ from domain.account.events import (
 from domain.account.index import AccountIndex, IndexKind, IndexOverlay, UsageOnFile
 from domain.account.state import Hold, TeamAccount
 from projections.balance import available_micros
-from projections.moves import NOTHING, sums_after
+from projections.moves import NOTHING, sums_after, sums_of
 from projections.statement import told_of
 from projections.words import event_words
 
@@ -113,13 +113,20 @@ WHOLE = ReplayFilter()
 class Replay:
     """Folds one stream event by event; ``account``, ``index`` and ``sums`` are as after the last event that was played.
 
-    With ``keeps_index`` False memory is bounded by what is open, however long the stream.
+    Told an ``account``, which is the replay's own from then on, it begins after that account's version, with ``index`` beneath
+    what it plays. With ``keeps_index`` False memory is bounded by what is open, however long the stream.
     """
 
-    def __init__(self, *, keeps_index: bool = True) -> None:
-        self.account: TeamAccount | None = None
-        self.index = IndexOverlay()
-        self.sums = NOTHING
+    def __init__(
+        self,
+        account: TeamAccount | None = None,
+        index: AccountIndex | None = None,
+        *,
+        keeps_index: bool = True,
+    ) -> None:
+        self.account = account
+        self.index = IndexOverlay(index)
+        self.sums = NOTHING if account is None else sums_of(account)
         self._keeps_index = keeps_index
 
     def play(self, recorded: RecordedEvent) -> TeamAccount:
@@ -154,7 +161,8 @@ def due_by(
     account: TeamAccount, at: datetime, index: AccountIndex | None = None
 ) -> tuple[TeamAccount, list[AccountEvent]]:
     """A copy of the account with everything booked that is due at ``at``, and the events that this takes."""
-    decision = Decision(copy_of(account), at, NOBODY, index)
+    # What is due is booked over the index, never in it: it may be a replay's own.
+    decision = Decision(copy_of(account), at, NOBODY, IndexOverlay(index))
     pass_time(decision)
     return decision.account, decision.events
 

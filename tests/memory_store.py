@@ -26,6 +26,7 @@ from domain.team.decision import TeamDecision
 from domain.team.events import TeamEvent
 from domain.team.state import Team, team_stream_id
 from domain.usage import UsageRecord
+from projections.keeping import KeptAccount, KeptKind
 from projections.moves import NOTHING, Sums, sums_after
 from projections.statement import StatementFilter, StatementPage, StatementRows, rows_of
 
@@ -244,6 +245,29 @@ class MemoryLedger:
         """Index entries of a kind, greatest key first."""
         found = self.teams[team_id].index.latest(kind, prefix)
         return [(key, entry) for key, entry in found if before is None or key < before][:limit]
+
+    async def kept(self, team_id: str, version: int) -> KeptAccount | None:
+        """Nothing is kept: every question is answered from the first event."""
+        return None
+
+    async def kept_entries(
+        self, team_id: str, version: int, kind: KeptKind, keys: Collection[str]
+    ) -> dict[str, bytes] | None:
+        """Nothing is kept."""
+        return None
+
+    async def kept_latest(
+        self,
+        team_id: str,
+        version: int,
+        kind: KeptKind,
+        *,
+        prefix: str = "",
+        before: str | None = None,
+        limit: int,
+    ) -> list[tuple[str, bytes]] | None:
+        """Nothing is kept."""
+        return None
 
     async def ended_holds(
         self, team_id: str, *, before: str | None = None, limit: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TypeAlias
@@ -28,8 +28,10 @@ from domain.team.applying import fold as fold_team
 from domain.team.state import TEAM_SCHEMA, Team, team_stream_id
 from infra.postgres.connections import CONNECT_TIMEOUT_SECONDS, FIRST, Timeouts, session_options
 from infra.postgres.heads import FOLD_ROWS, key_beyond, recorded_at_of
+from infra.postgres.kept_heads import KEPT_ENTRIES, KEPT_HEAD, KEPT_LATEST, kept_account
 from infra.postgres.mapper import ACCOUNT_SHAPES, TEAM_SHAPES, decode_account, decode_team
 from infra.postgres.shards import MAP_READS_MAX, ShardMap
+from projections.keeping import KEPT_SCHEMA, KeptAccount, KeptKind
 
 WAIT_SECONDS_MAX = 5.0
 Pool: TypeAlias = "AsyncConnectionPool[AsyncConnection[TupleRow]]"
@@ -292,6 +294,43 @@ class PostgresAccountReads:
             (shard, team_id, kind, prefix, *bounds, limit),
         )
 
+    async def kept(self, team_id: str, version: int) -> KeptAccount | None:
+        """As the port says."""
+        shard = self._shard(team_id)
+        values = (shard, team_id, version, KEPT_SCHEMA, account_id(team_id))
+        rows = await self._rows(shard, KEPT_HEAD, values)
+        return kept_account(rows[0]) if rows else None
+
+    async def kept_entries(
+        self, team_id: str, version: int, kind: KeptKind, keys: Collection[str]
+    ) -> dict[str, bytes] | None:
+        """As the port says, by a statement that also says whether the account is still kept there."""
+        shard = self._shard(team_id)
+        values = {"shard": shard, "team": team_id, "version": version, "schema": KEPT_SCHEMA}
+        rows = await self._rows(shard, KEPT_ENTRIES, values | {"kind": kind, "keys": list(keys)})
+        found = {key: entry for key, entry in rows if entry is not None}
+        return found if any(key is None for key, _ in rows) else None
+
+    async def kept_latest(
+        self,
+        team_id: str,
+        version: int,
+        kind: KeptKind,
+        *,
+        prefix: str = "",
+        before: str | None = None,
+        limit: int,
+    ) -> list[tuple[str, bytes]] | None:
+        """As the port says, by a range of what is kept."""
+        shard = self._shard(team_id)
+        ends = [end for end in (before, key_beyond(prefix)) if end is not None]
+        values = {"shard": shard, "team": team_id, "version": version, "schema": KEPT_SCHEMA, "kind": kind}
+        bounds = {"prefix": prefix, "limit": limit} | ({"below": min(ends)} if ends else {})
+        query = KEPT_LATEST.format(below=" AND key < %(below)s" if ends else "")
+        rows = await self._rows(shard, query, values | bounds)
+        found = sorted(((key, entry) for key, entry in rows if key is not None), reverse=True)
+        return found if len(found) < len(rows) else None
+
     async def ended_holds(
         self, team_id: str, *, before: str | None = None, limit: int
     ) -> list[tuple[str, EndedHold]]:
@@ -366,7 +405,9 @@ class PostgresAccountReads:
             cursor = await connection.execute(query.encode(), values, binary=True)
             return await cursor.fetchall()
 
-    async def _rows(self, shard: int, query: str, values: Sequence[object]) -> list[TupleRow]:
+    async def _rows(
+        self, shard: int, query: str, values: Sequence[object] | Mapping[str, object]
+    ) -> list[TupleRow]:
         async with self._shards.connection_for(shard) as connection:
             cursor = await connection.execute(query.encode(), values, binary=True)
             return await cursor.fetchall()
