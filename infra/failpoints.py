@@ -18,7 +18,19 @@ OF_WORKERS = (
 )
 """The places that a worker passes."""
 
-NAMES = (*OF_WORKERS, "relay.before_mark")
+OF_ARCHIVERS = (
+    "archive.before_manifest",
+    "archive.after_files",
+    "archive.after_verified",
+    "archive.before_removed",
+    "archive.after_removed",
+)
+"""The places that archiving passes."""
+
+OF_RESTORERS = ("restore.before_commit", "restore.after_commit")
+"""The places that restoring passes."""
+
+NAMES = (*OF_WORKERS, "relay.before_mark", *OF_ARCHIVERS, *OF_RESTORERS)
 """Every place there is, so that a test can go through all of them."""
 
 VARIABLE = "COFFER_FAILPOINT"

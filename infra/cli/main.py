@@ -26,6 +26,7 @@ from infra.cli import (
     plans,
     quotes,
     running,
+    shards,
     stream,
     team,
     up,
@@ -83,7 +84,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     ),
     "Catalogue": (catalogue.publish,),
     "Stream": (stream.offset,),
-    "Operate": (audit.verify, export.export, audit.rebuild, about.config, about.openapi),
+    "Operate": (audit.verify, export.export, audit.rebuild, shards.shards, about.config, about.openapi),
 }
 for panel, commands in _PANELS.items():
     for command in commands:
@@ -99,6 +100,7 @@ app.add_typer(team.team, name="team", rich_help_panel="Change")
 app.add_typer(demo.demo, name="demo", rich_help_panel="Run")
 app.add_typer(catalogue.sources, name="sources", rich_help_panel="Catalogue")
 app.add_typer(stream.dlq, name="dlq", rich_help_panel="Stream")
+app.add_typer(shards.shard, name="shard", rich_help_panel="Operate")
 app.add_typer(keys.keys, name="keys", rich_help_panel="Operate")
 
 
@@ -158,7 +160,11 @@ def _machine_refusal(error: Exception) -> str | None:
     import psycopg
 
     from infra.logs import SECRET_TEXT
+    from infra.postgres.migrations import InstallationMismatch
+    from infra.postgres.shards import WrongDatabase
 
+    if isinstance(error, InstallationMismatch | WrongDatabase):
+        return str(error)
     if isinstance(error, psycopg.errors.UndefinedTable):
         return "the database has no tables yet: run `coffer migrate`"
     if isinstance(error, psycopg.OperationalError | OSError):
