@@ -20,6 +20,7 @@ import msgspec
 
 from domain.amounts import AMOUNT_MAX, MICROS_PER_CREDIT, format_credits, parse_quantity
 from domain.errors import Malformed, PriceOutOfRange, UnknownAction, UnknownPrice
+from domain.terms import CardPin
 
 _FACTORS_REMEMBERED_MAX = 1_024
 _PRICES_REMEMBERED_MAX = 2_048
@@ -53,7 +54,8 @@ class Sample(msgspec.Struct, frozen=True):
 class RateCard(msgspec.Struct, frozen=True, kw_only=True):
     """One published version of a rate card, ready to price; nothing in it changes.
 
-    ``document`` is the canonical JSON that was published and ``digest`` its SHA-256 in hex.
+    ``document`` is the canonical JSON that was published and ``digest`` its SHA-256 in hex; ``pin`` is what
+    its charges name.
     """
 
     card_id: str
@@ -64,11 +66,17 @@ class RateCard(msgspec.Struct, frozen=True, kw_only=True):
     published_at: datetime
     document: bytes
     rates: Mapping[str, Rate]
+    pin: CardPin
     samples: tuple[Sample, ...] = ()
 
     def prices(self, action: str) -> bool:
         """Whether the card lists the action."""
         return action in self.rates
+
+    def is_graduated(self, action: str) -> bool:
+        """Whether the price of the action depends on tier counters."""
+        rate = self.rates.get(action)
+        return rate is not None and rate.is_graduated
 
     def actions(self) -> list[str]:
         """Every action that the card lists, in the order of the document."""

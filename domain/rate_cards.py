@@ -41,6 +41,7 @@ from domain.pricing import (
     price_usage,
     scaled_decimal,
 )
+from domain.terms import CardPin
 from domain.times import instant_text, parse_instant
 
 PRICE_PLACES_MAX = 12
@@ -189,10 +190,12 @@ def load_rate_card(canonical: bytes, *, version: int, publisher: str, published_
         card = msgspec.json.decode(canonical, type=CardDocument)
     except msgspec.ValidationError as error:
         raise UnknownEventShape(f"rate card version {version} is of a newer shape: {error}") from error
+    digest = document_digest(canonical)
     return RateCard(
         card_id=card.card_id,
         version=version,
-        digest=document_digest(canonical),
+        digest=digest,
+        pin=CardPin(card.card_id, version, digest),
         effective_at=card.effective_at,
         publisher=publisher,
         published_at=published_at,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
+from struct import Struct
 from typing import Literal
 
 import msgspec
@@ -16,6 +17,7 @@ OutcomeKind = Literal["charged", "waived", "duplicate", "conflict", "parked", "r
 KEYS_REMEMBERED_MAX = 8_192
 """Several batches: the claim of a record is asked for while it is looked up, decided and written."""
 
+_length = Struct(">I").pack
 _canonical = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -89,9 +91,16 @@ def usage_key(team_id: str, source: str, record_id: str) -> str:
 
     Each part is prefixed with its length, so no two different triples share the bytes that are hashed.
     """
-    return sha256(_counted(team_id) + _counted(source) + _counted(record_id)).hexdigest()[:32]
+    encoded = record_id.encode()
+    named = b"%b%b%b" % (_named(team_id, source), _length(len(encoded)), encoded)
+    return sha256(named).hexdigest()[:32]
+
+
+@lru_cache(maxsize=KEYS_REMEMBERED_MAX)
+def _named(team_id: str, source: str) -> bytes:
+    return _counted(team_id) + _counted(source)
 
 
 def _counted(text: str) -> bytes:
     encoded = text.encode()
-    return len(encoded).to_bytes(4, "big") + encoded
+    return _length(len(encoded)) + encoded

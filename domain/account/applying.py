@@ -322,14 +322,14 @@ def _lot_entry(terms: LotTerms) -> IndexChange:
 
 def _charged(account: TeamAccount, event: e.CreditsCharged) -> list[IndexChange]:
     account.debt_micros += event.debt_micros
-    changes = _NOTHING
-    if event.hold_id is not None:
-        changes = _from_hold(account, event)
-    changes = changes + _taken(account, event.lines)
-    if event.counters:
-        changes = changes + _counted(account, event.counters)
-    if event.windows:
-        changes = changes + _windows_moved(account, event.windows)
+    changes = _NOTHING if event.hold_id is None else _from_hold(account, event)
+    closed = lots.take(account, event.lines)
+    if closed:
+        changes = changes + [_lot_entry(terms) for terms in closed]
+    if event.counters and (gone := _counted(account, event.counters)):
+        changes = changes + gone
+    if event.windows and (gone := _windows_moved(account, event.windows)):
+        changes = changes + gone
     return changes
 
 
@@ -397,12 +397,16 @@ def counter_entry(period: str, key: str, position: int) -> IndexChange:
 
 def _windows_moved(account: TeamAccount, moves: Iterable[WindowMove]) -> list[IndexChange]:
     """Each window has the use that the move says; the two latest used of a limit stay in the state."""
-    changes: list[IndexChange] = []
+    changes = _NOTHING
     for move in moves:
         limit = find_limit(account, move.limit_id)
         assert limit is not None, f"limit {move.limit_id} is not set"
         use = WindowUse(move.end, move.used_after_micros, move.reached)
-        changes += _put_window(limit, period_text(move.start), use)
+        start = period_text(move.start)
+        if start in limit.windows:
+            limit.windows[start] = use
+        else:
+            changes = changes + _put_window(limit, start, use)
     return changes
 
 

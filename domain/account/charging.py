@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -38,6 +39,9 @@ from domain.periods import period_text
 from domain.pricing import Price, RateCard, price_usage
 from domain.times import instant_text
 from domain.usage import UsageRecord
+
+_NO_MOVES: list[CounterMove] = []
+_NO_LINES: list[LotLine] = []
 
 
 class PricedUsage(msgspec.Struct, frozen=True, gc=False):
@@ -93,6 +97,9 @@ def price_by(
     at: datetime,
 ) -> PricedUsage | None:
     """As ``price_for``, by this version of a card."""
+    if not card.is_graduated(action):
+        price = price_usage(card, action, meters, dimensions, _no_position)
+        return None if price is None else PricedUsage(card.pin, price, _NO_MOVES)
     period: list[datetime] = []
 
     def position_of(key: str) -> int:
@@ -104,7 +111,11 @@ def price_by(
     if price is None:
         return None
     moves = [CounterMove(key, period[0], after) for key, after in price.counters] if price.counters else []
-    return PricedUsage(CardPin(card.card_id, card.version, card.digest), price, moves)
+    return PricedUsage(card.pin, price, moves)
+
+
+def _no_position(key: str) -> int:
+    raise AssertionError(f"{key}: a rate without tiers asks for no counter")
 
 
 def counter_position(account: TeamAccount, index: AccountIndex, period_start: datetime, key: str) -> int:
@@ -135,15 +146,16 @@ def charge_usage(
         _failed(decision, record, charge_id, context_digest)
         return
     corrected_by = account.corrections_awaited.get(charge_id)
-    own = priced = None
-    if corrected_by is None:
-        own = None if record.hold_id is None else _own_hold(decision, record, record.hold_id)
-        priced = _price(decision, record, catalogue, own)
+    if corrected_by is not None:
+        pass_time(decision)
+        _release(decision, record, charge_id)
+        _waive(decision, record, charge_id, context_digest, corrected_by=corrected_by)
+        return
+    own = None if record.hold_id is None else _own_hold(decision, record, record.hold_id)
+    priced = _price(decision, record, catalogue, own)
     if priced is None:
         pass_time(decision)
-        if corrected_by is not None:
-            _release(decision, record, charge_id)
-        _waive(decision, record, charge_id, context_digest, corrected_by=corrected_by)
+        _waive(decision, record, charge_id, context_digest)
         return
     _require_room(account, priced.price.amount_micros)
     pass_time(decision)
@@ -214,7 +226,7 @@ def _require_room(account: TeamAccount, amount_micros: int) -> None:
         )
 
 
-class _Drawn(msgspec.Struct, frozen=True):
+class _Drawn(NamedTuple):
     """Which lots pay: all lines in the order drawn, those of the record's own hold among them, and what an ended one has left."""
 
     lines: list[LotLine]
@@ -222,12 +234,11 @@ class _Drawn(msgspec.Struct, frozen=True):
     hold_left: HoldLeft | None
 
 
-def _draw(decision: Decision, record: UsageRecord, priced: PricedUsage, own: _OwnHold | None) -> _Drawn:
+def _draw_held(decision: Decision, record: UsageRecord, priced: PricedUsage, own: _OwnHold) -> _Drawn:
     """The record's own hold gives first, then free credit in two passes."""
     account, amount = decision.account, priced.price.amount_micros
     instants = (record.occurred_at, decision.at)
-    if own is None or record.hold_id is None:
-        return _Drawn(lots.draw(account, amount, instants, record.action, record.project), [], None)
+    assert record.hold_id is not None, "what a record finds of its hold, it finds by its id"
     hold = open_hold(account, record.hold_id)
     before: list[LotLine] = []
     left = None
@@ -258,11 +269,15 @@ def _charge(
     context_digest: str | None,
 ) -> list[WindowMove]:
     account, price = decision.account, priced.price
-    amount = price.amount_micros
+    amount, at = price.amount_micros, decision.at
     occurred_at, action, member, project = record.occurred_at, record.action, record.member, record.project
-    paid = _draw(decision, record, priced, own)
+    if own is None:
+        lines = lots.draw(account, amount, (occurred_at, at), action, project)
+        hold_lines, hold_left = _NO_LINES, None
+    else:
+        lines, hold_lines, hold_left = _draw_held(decision, record, priced, own)
     drawn = 0
-    for line in paid.lines:
+    for line in lines:
         drawn += line.amount_micros
     moves: list[WindowMove] = []
     if account.limits:
@@ -270,7 +285,7 @@ def _charge(
     decision.record(
         # In the order of the fields: so named, they are found fastest.
         CreditsCharged(
-            recorded_at=decision.at,
+            recorded_at=at,
             actor=decision.actor,
             correlation_id=decision.correlation_id,
             settled_after_micros=account.settled_micros - drawn,
@@ -292,12 +307,12 @@ def _charge(
             card=priced.card,
             computation=msgspec.Raw(price.computation),
             amount_micros=amount,
-            lines=paid.lines,
+            lines=lines,
             debt_micros=amount - drawn,
             counters=priced.counters,
             hold_id=record.hold_id,
-            hold_lines=paid.hold_lines,
-            hold_left=paid.hold_left,
+            hold_lines=hold_lines,
+            hold_left=hold_left,
             quote_id=priced.quote_id,
             windows=moves,
             limits_passed=passed(account, moves) if moves else [],

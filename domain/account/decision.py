@@ -33,10 +33,27 @@ def due_id(kind: str, subject: str, instant: datetime) -> str:
 class Decision:
     """Decides on ``account`` in place; whoever may be refused decides on a copy.
 
+    ``account`` is as the events recorded so far made it; there is none until ``is_open``.
     ``at`` is the ``recorded_at`` of every event: the clock's instant, never before the account's last one.
     ``index_changes`` are the entries that changed, in order. ``has_time_passed`` once all that was due up
     to ``at`` is recorded. ``repeated_denial`` is the version of the denial that this decision repeats, if it does.
     """
+
+    __slots__ = (
+        "account",
+        "actor",
+        "at",
+        "correlation_id",
+        "events",
+        "has_time_passed",
+        "index",
+        "index_changes",
+        "is_open",
+        "reason",
+        "repeated_denial",
+    )
+
+    account: TeamAccount
 
     def __init__(
         self,
@@ -47,7 +64,9 @@ class Decision:
         correlation_id: str | None = None,
         reason: str | None = None,
     ) -> None:
-        self._account = account
+        if account is not None:
+            self.account = account
+        self.is_open = account is not None
         self.at = at if account is None else max(at, account.recorded_at)
         self.actor = actor
         self.correlation_id = correlation_id
@@ -58,31 +77,21 @@ class Decision:
         self.has_time_passed = False
         self.repeated_denial: int | None = None
 
-    @property
-    def account(self) -> TeamAccount:
-        """The account as it is after the events recorded so far."""
-        assert self._account is not None, "no account is open yet"
-        return self._account
-
-    @property
-    def is_open(self) -> bool:
-        """Whether there is an account to decide on."""
-        return self._account is not None
-
     def record(self, event: AccountEvent) -> None:
         """The event is applied and will be written."""
-        if self._account is None:
-            assert isinstance(event, AccountOpened), "the first event opens the account"
-            self._account = opened(event)
-        else:
-            changes = apply(self._account, event)
+        if self.is_open:
+            changes = apply(self.account, event)
             if changes:
                 for change in changes:
                     self.index.put(change)
                 self.index_changes += changes
+        else:
+            assert isinstance(event, AccountOpened), "the first event opens the account"
+            self.account = opened(event)
+            self.is_open = True
         self.events.append(event)
         if isinstance(event, _CLAIMING):
-            self.index.usages[event.charge_id] = UsageOnFile(self._account.version, event)
+            self.index.usages[event.charge_id] = UsageOnFile(self.account.version, event)
 
 
 def copy_of(account: TeamAccount) -> TeamAccount:

@@ -27,7 +27,13 @@ class _Due(NamedTuple):
 
 def next_due_at(account: TeamAccount) -> datetime | None:
     """The next instant at which time alone changes the account."""
-    return min((fact.instant for fact in _due(account)), default=None)
+    if account.debt_micros or account.holds:
+        return min((fact.instant for fact in _due(account)), default=None)
+    turn, ends = turn_at(account), [end for lot in account.lots if (end := _end_of(lot)) is not None]
+    if not ends:
+        return turn
+    breakage_at = min(ends) + LATE_GRACE
+    return breakage_at if turn is None or breakage_at < turn else turn
 
 
 def pass_time(decision: Decision) -> None:
@@ -126,12 +132,18 @@ def breaks_at(lot: Lot) -> datetime | None:
 
     None while a hold is on it, while a chargeback withholds it, and for a lot that never expires.
     """
+    end = _end_of(lot)
+    return None if end is None else end + LATE_GRACE
+
+
+def _end_of(lot: Lot) -> datetime | None:
+    """The later of the lot's expiry and the end of the last hold on it; None where ``breaks_at`` is."""
     expires_at = lot.terms.expires_at
     if expires_at is None or lot.held_micros or lot.withheld_since is not None:
         return None
     if lot.held_until is not None and lot.held_until > expires_at:
         expires_at = lot.held_until
-    return expires_at + LATE_GRACE
+    return expires_at
 
 
 def _expire_hold(decision: Decision, hold: Hold, instant: datetime) -> None:

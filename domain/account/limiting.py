@@ -66,15 +66,12 @@ def window_moves(
     moves: list[WindowMove] = []
     for limit in account.limits:
         terms = limit.terms
-        if not counts(terms, member, project, action):
-            continue
-        start, end = window_at(account, index, terms.window, at)
-        if start < limit.since:
-            continue
-        use = use_of(index, limit, start, end)
-        moves.append(
-            WindowMove(terms.limit_id, start, end, max(0, use.used_micros + amount_micros), use.reached)
-        )
+        if counts(terms, member, project, action):
+            start, end = window_at(account, index, terms.window, at)
+            if start >= limit.since:
+                use = use_of(index, limit, start, end)
+                used = use.used_micros + amount_micros
+                moves.append(WindowMove(terms.limit_id, start, end, used if used > 0 else 0, use.reached))
     return moves
 
 

@@ -79,16 +79,17 @@ def draw(
                 and terms.effective_at <= at
                 and (terms.expires_at is None or at < terms.expires_at)
                 and terms.lot_id not in drawn
+                and lot.withheld_since is None
             ):
-                free = lot.free_micros
+                free = lot.remaining_micros - lot.held_micros
                 if taken_before:
                     free -= taken_before.get(terms.lot_id, 0)
+                if free >= left:
+                    lines.append(LotLine(terms.lot_id, left))
+                    return lines
                 if free > 0:
-                    taken = free if free < left else left
-                    lines.append(LotLine(terms.lot_id, taken))
-                    left -= taken
-                    if not left:
-                        break
+                    lines.append(LotLine(terms.lot_id, free))
+                    left -= free
     return lines
 
 
@@ -178,12 +179,16 @@ def take(account: TeamAccount, lines: Iterable[LotLine]) -> list[LotTerms]:
     """The lines are drawn; returns the terms of the lots that this emptied, which are open no more."""
     closed: list[LotTerms] = []
     for line in lines:
-        lot = find(account, line.lot_id)
-        assert lot is not None, f"{line.lot_id} is not open"
-        lot.remaining_micros -= line.amount_micros
-        account.settled_micros -= line.amount_micros
-        assert lot.remaining_micros >= lot.held_micros >= 0, f"{line.lot_id} would be below zero"
-        if not lot.remaining_micros:
+        lot_id, amount = line.lot_id, line.amount_micros
+        for lot in account.lots:
+            if lot.terms.lot_id == lot_id:
+                break
+        else:
+            raise AssertionError(f"{lot_id} is not open")
+        lot.remaining_micros = remaining = lot.remaining_micros - amount
+        account.settled_micros -= amount
+        assert remaining >= lot.held_micros >= 0, f"{lot_id} would be below zero"
+        if not remaining:
             account.lots.remove(lot)
             closed.append(lot.terms)
     return closed

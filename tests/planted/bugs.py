@@ -32,8 +32,8 @@ BUGS = [
         "items of one batch share one key",
         "useautumn/autumn#2552",
         "domain/usage.py",
-        "_counted(team_id) + _counted(source) + _counted(record_id)",
-        "_counted(team_id) + _counted(source)",
+        "(_named(team_id, source), _length(len(encoded)), encoded)",
+        '(_named(team_id, source), b"", b"")',
         CASES,
     ),
     Bug(
