@@ -144,8 +144,10 @@ def decide_and_write(
 
 FactT = TypeVar("FactT")
 
+Arrived: TypeAlias = tuple[Place, StreamRecord]
 
-class Parsed(NamedTuple, Generic[FactT]):
+
+class Parsed(msgspec.Struct, Generic[FactT], frozen=True, gc=False):
     """A record as it was read: whose it is, its claim, and what it says."""
 
     team_id: str
@@ -185,15 +187,17 @@ class Settling(ABC, Generic[FactT]):
 
     def decide(self, reads: Sequence[PartitionRead]) -> None:
         """Every record of the reads has its outcome, in the order of arrival."""
-        read = [(place, record, self._parse(place, record)) for place, record in in_arrival_order(reads)]
-        self._load([(each.team_id, each.key) for _, _, each in read if not isinstance(each, Rejection)])
-        for place, record, parsed in read:
-            self._progress.place = place
+        arrived = in_arrival_order(reads)
+        read = self._read_all(arrived)
+        self._load(arrived, read)
+        progress, settle = self._progress, self._settle
+        for (place, record), parsed in zip(arrived, read, strict=True):
+            progress.place = place
             if isinstance(parsed, Rejection):
                 self._dead(place, record, parsed.outcome, parsed.reason, _rejection_detail(parsed))
             else:
-                self._settle(place, record, parsed)
-        self._progress.place = None
+                settle(place, record, parsed)
+        progress.place = None
 
     def batch(self, reads: Sequence[PartitionRead]) -> UsageBatch:
         """All that was decided, with the offsets that it advances."""
@@ -210,8 +214,10 @@ class Settling(ABC, Generic[FactT]):
     # --- for subclasses ---
 
     def _count(self, place: Place, outcome: RecordOutcome, reason: str) -> None:
-        reasons = self._counts.setdefault(place.partition, {}).setdefault(outcome, {})
-        reasons[reason] = reasons.get(reason, 0) + 1
+        try:
+            self._counts[place.partition][outcome][reason] += 1
+        except KeyError:
+            self._counts.setdefault(place.partition, {}).setdefault(outcome, {})[reason] = 1
 
     def _note(
         self,
@@ -280,15 +286,22 @@ class Settling(ABC, Generic[FactT]):
 
     # --- the same for every topic ---
 
-    def _parse(self, place: Place, record: StreamRecord) -> Parsed[FactT] | Rejection:
-        self._progress.place = place
-        parsed = self._read(record)
-        if not isinstance(parsed, Rejection) and not key_matches_team(record, parsed.team_id):
-            self._progress.foreign_keys += 1
-        return parsed
+    def _read_all(self, arrived: Sequence[Arrived]) -> Sequence[Parsed[FactT] | Rejection]:
+        """Each record as a fact, or why not; should one of them crash the reading, it is named."""
+        read: list[Parsed[FactT] | Rejection] = []
+        for place, record in arrived:
+            self._progress.place = place
+            read.append(self._read(record))
+        return read
 
-    def _load(self, keys: Sequence[tuple[str, str]]) -> None:
-        """Accounts and known claims of all (team id, claim), each asked for once."""
+    def _load(self, arrived: Sequence[Arrived], read: Sequence[Parsed[FactT] | Rejection]) -> None:
+        """Accounts and known claims of all that could be read, each asked for once."""
+        keys: list[tuple[str, str]] = []
+        for (_, record), parsed in zip(arrived, read, strict=True):
+            if not isinstance(parsed, Rejection):
+                keys.append((parsed.team_id, parsed.key))
+                if not key_matches_team(record, parsed.team_id):
+                    self._progress.foreign_keys += 1
         accounts = self._transaction.accounts({team for team, _ in keys})
         for team, account in accounts.items():
             index = IndexOverlay(self._transaction.index(team))
@@ -315,7 +328,7 @@ class Settling(ABC, Generic[FactT]):
         )
 
 
-def in_arrival_order(reads: Sequence[PartitionRead]) -> list[tuple[Place, StreamRecord]]:
+def in_arrival_order(reads: Sequence[PartitionRead]) -> list[Arrived]:
     """The records of all partitions as the brokers got them; within a partition always in the order of offsets."""
     placed = [(Place(read.partition, each.offset), each) for read in reads for each in read.records]
     if len(reads) > 1:

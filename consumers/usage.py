@@ -14,6 +14,7 @@ from consumers.batches import BatchStore, BatchTransaction, Claim, ContextRow, R
 from consumers.rejections import REASONS, Rejection
 from consumers.settling import (
     DECISIONS_MAX,
+    Arrived,
     HalfDecided,
     Parsed,
     PartitionRead,
@@ -25,7 +26,7 @@ from consumers.settling import (
     settle,
 )
 from consumers.stream_record import StreamRecord
-from consumers.wire import read_usage, time_window_violation
+from consumers.wire import read_usage, read_usages, time_window_violation
 from domain.account.charging import charge_usage
 from domain.account.decision import Decision
 from domain.account.events import CreditsCharged, UsageWaived
@@ -118,10 +119,15 @@ class _UsageSettling(Settling[UsageRecord]):
 
     @override
     def _read(self, record: StreamRecord) -> Parsed[UsageRecord] | Rejection:
-        usage = read_usage(record)
-        if isinstance(usage, Rejection):
-            return usage
-        return Parsed(usage.team_id, usage.usage_key(), usage)
+        return _parsed(read_usage(record))
+
+    @override
+    def _read_all(self, arrived: Sequence[Arrived]) -> Sequence[Parsed[UsageRecord] | Rejection]:
+        """All at once; should that crash, one by one, so that the one at fault is named."""
+        try:
+            return [_parsed(usage) for usage in read_usages([record for _, record in arrived])]
+        except Exception:  # noqa: BLE001 - it is met again where it is named
+            return super()._read_all(arrived)
 
     @override
     def _settle(self, place: Place, record: StreamRecord, parsed: Parsed[UsageRecord]) -> None:
@@ -157,7 +163,7 @@ class _UsageSettling(Settling[UsageRecord]):
     def _charge(
         self, place: Place, record: StreamRecord, parsed: Parsed[UsageRecord], decision: Decision
     ) -> None:
-        if place in self._refused:
+        if self._refused and place in self._refused:
             self._park(place, record, parsed, self._refused[place])
             return
         usage, events_before = parsed.fact, len(decision.events)
@@ -185,6 +191,10 @@ class _UsageSettling(Settling[UsageRecord]):
             fresh = os.urandom(SALT_BYTES * SALTS_AT_ONCE)
             self._salts = [fresh[at : at + SALT_BYTES] for at in range(0, len(fresh), SALT_BYTES)]
         return self._salts.pop()
+
+
+def _parsed(usage: UsageRecord | Rejection) -> Parsed[UsageRecord] | Rejection:
+    return usage if isinstance(usage, Rejection) else Parsed(usage.team_id, usage.usage_key(), usage)
 
 
 def _content_digest(event: object) -> str:

@@ -16,7 +16,7 @@ from consumers import wire
 from consumers.rejections import REASONS, Rejection
 from consumers.stream_record import StreamRecord
 from consumers.usage_encoding import encode_usage, encode_usage_structured
-from consumers.wire import read_usage
+from consumers.wire import read_usage, read_usages
 from consumers.wire_exact import read_exactly
 from consumers.wire_rules import VALUE_BYTES_MAX, check_id
 from domain.usage import UsageRecord
@@ -260,6 +260,53 @@ def test_both_readings_agree_on_what_lies_at_an_edge(edge: str) -> None:
     _agree(record)
 
     assert isinstance(read_usage(record), UsageRecord) is is_read
+
+
+@settings(max_examples=200 * LOOKS, deadline=None)
+@given(st.lists(st.one_of(written_records(), mutated_records()), max_size=6))
+def test_records_read_together_are_read_as_each_alone(records: list[StreamRecord]) -> None:
+    assert read_usages(records) == [read_exactly(record) for record in records]
+
+
+SPLIT_VALUES = {
+    "an object ends in the next value": [
+        b'{"action":"a","status":"failed","context":{"x":[{}',
+        b"{}]}}",
+    ],
+    "two objects in one value, none in the next": [
+        b'{"action":"a","status":"failed"}\n{"action":"b","status":"failed"}',
+        b"",
+    ],
+    "two objects on one line": [
+        b'{"action":"a","status":"failed"} {"action":"b","status":"failed"}',
+        b'{"action":"a","status":"failed"}',
+    ],
+    "a line break at the end": [
+        b'{"action":"a","status":"failed"}\n',
+        b'{"action":"b","status":"failed"}',
+    ],
+    "a line break within": [
+        b'{"action":"a",\n"status":"failed"}',
+        b'{"action":"b","status":"failed"}',
+    ],
+    "nothing between two": [
+        b'{"action":"a","status":"failed"}',
+        b"",
+        b'{"action":"b","status":"failed"}',
+    ],
+    "one that cannot be read among many": [
+        *[b'{"action":"a","status":"failed"}'] * 200,
+        b'{"action":"a"',
+        *[b'{"action":"b","status":"failed"}'] * 200,
+    ],
+}
+
+
+@pytest.mark.parametrize("case", SPLIT_VALUES)
+def test_values_read_together_keep_their_bounds(case: str) -> None:
+    records = [binary(value) for value in SPLIT_VALUES[case]]
+
+    assert read_usages(records) == [read_exactly(record) for record in records]
 
 
 @settings(max_examples=500 * LOOKS, deadline=None)
