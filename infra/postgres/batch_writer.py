@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import cache
 from time import monotonic, sleep
@@ -46,8 +46,9 @@ from infra.postgres.appending import (
     encode,
     move_heads,
     new_events,
+    stay_home,
 )
-from infra.postgres.connections import NOT_REACHED
+from infra.postgres.connections import FIRST, NOT_REACHED
 from infra.postgres.heads import Head, RecordClaim, StoredIndex, load_claims, load_heads
 from infra.postgres.index_rows import change_index
 from infra.postgres.ledger_store import Clock, database_clock
@@ -101,13 +102,20 @@ class AccountCache:
 class PostgresBatchStore:
     """Where batches go: one connection, one transaction each. Not for use by several threads at once.
 
-    Told no other clock, the database's decides.
+    Told no other clock, the database's decides. Batches are of teams and partitions whose shards live in that one ``database``;
+    `batch_stores.py` has one of these for each.
     """
 
     def __init__(
-        self, shards: ShardMap, *, accounts_kept_max: int = ACCOUNTS_KEPT_MAX, clock: Clock | None = None
+        self,
+        shards: ShardMap,
+        *,
+        accounts_kept_max: int = ACCOUNTS_KEPT_MAX,
+        clock: Clock | None = None,
+        database: str = FIRST,
     ) -> None:
         self._shards = shards
+        self._database = database
         self._clock = clock or database_clock
         self._cache = AccountCache(accounts_kept_max)
         self._connection: psycopg.Connection[TupleRow] | None = None
@@ -151,11 +159,16 @@ class PostgresBatchStore:
         self._commit(connection, transaction)
         hit("batch.after_commit")
 
+    def transaction_for(self, partition: PartitionKey) -> AbstractContextManager[PostgresBatchTransaction]:
+        """As ``transaction``: there is no other database that the partition's rows could be in."""
+        return self.transaction()
+
     def next_offset(self, partition: PartitionKey) -> int | None:
         """The next offset to read; None for a partition never registered."""
         row = self._once(
             "SELECT next_offset FROM consumed"
             " WHERE shard = %s AND cluster_id = %s AND topic_id = %s AND part = %s",
+            partition,
             self._place(partition),
         )
         return None if row is None else int(row[0])
@@ -165,6 +178,7 @@ class PostgresBatchStore:
         self._once(
             "INSERT INTO consumed (shard, cluster_id, topic_id, part, topic, next_offset)"
             " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING RETURNING next_offset",
+            partition,
             (*self._place(partition), partition.topic, start),
         )
 
@@ -180,6 +194,7 @@ class PostgresBatchStore:
         """Why the partition is stopped, None when it is not."""
         row = self._once(
             "SELECT halted FROM consumed WHERE shard = %s AND cluster_id = %s AND topic_id = %s AND part = %s",
+            partition,
             self._place(partition),
         )
         return None if row is None or row[0] is None else str(row[0])
@@ -194,17 +209,19 @@ class PostgresBatchStore:
         self._once(
             "UPDATE consumed SET halted = %s"
             " WHERE shard = %s AND cluster_id = %s AND topic_id = %s AND part = %s RETURNING halted",
+            partition,
             (why, *self._place(partition)),
         )
 
     def _place(self, partition: PartitionKey) -> tuple[int, str, str, int]:
         return _place(partition, self._shards.count)
 
-    def _once(self, statement: str, parameters: Sequence[object]) -> TupleRow | None:
-        """The first row of one statement in a transaction of its own. Raises: Busy."""
+    def _once(self, statement: str, partition: PartitionKey, parameters: Sequence[object]) -> TupleRow | None:
+        """The first row of one statement in a transaction of its own, where the partition's rows live. Raises: Busy."""
         try:
             connection = self._connected()
             with connection.transaction():
+                stay_home(connection.cursor(), [self._place(partition)[0]])
                 return connection.execute(statement.encode(), parameters).fetchone()
         except NOT_REACHED as error:
             self._roll_back()
@@ -217,7 +234,7 @@ class PostgresBatchStore:
         """
         if self._connection is not None and not self._connection.closed:
             return self._connection
-        connection = self._shards.own_connection_for(0, _WORKER_OPTIONS)
+        connection = self._shards.own_connection_to(self._database, _WORKER_OPTIONS)
         try:
             if self._server_session is not None:
                 connection.execute(
@@ -412,9 +429,20 @@ class PostgresBatchTransaction:
         for shard, teams in _by_shard(self._shards, changed, lambda team: team):
             change_index(self._cursor, shard, [(team, batch.appends[team].index_changes) for team in teams])
         self._write_beside(batch)
+        if beside := self._homes(batch) - encoded.keys():
+            # Shards whose counter we draw are held by that.
+            stay_home(self._cursor, beside)
         positions = self._append(encoded)
         hit("batch.after_events")
         self._count(batch, positions)
+
+    def _homes(self, batch: UsageBatch) -> set[int]:
+        """The shards in which rows of the batch's partitions live."""
+        partitions = {each.partition for each in batch.advances}
+        partitions |= {each.partition for each in batch.outcomes}
+        partitions |= {each.partition for each in batch.dead_letters}
+        partitions |= {each.partition for each in batch.holes}
+        return {each.partition % self._shards.count for each in partitions}
 
     def _encoded(self, batch: UsageBatch) -> dict[int, list[EncodedWrite]]:
         encoded: dict[int, list[EncodedWrite]] = {}

@@ -4,21 +4,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import Literal
+from operator import itemgetter
+from typing import Literal, Protocol
 
 import msgspec
 import psycopg
 from psycopg.rows import TupleRow
 
-from consumers.batches import DeadLetter, MovedHeads, PartitionKey
+from consumers.batches import BatchTransaction, DeadLetter, MovedHeads, PartitionKey
 from consumers.dead_letters import Retried, retry_letter
 from consumers.usage import DECISIONS_MAX
 from domain.catalogue import Catalogue
 from domain.errors import Busy
 from domain.ledger import OutcomeUnknown
-from infra.postgres.batch_writer import PostgresBatchStore
 from infra.postgres.shards import ShardMap
 
 _LETTER = (
@@ -67,6 +69,23 @@ class RetryReport(msgspec.Struct, frozen=True, kw_only=True):
     already_settled: bool = False
 
 
+class LetterTransaction(BatchTransaction, Protocol):
+    """A transaction of the database in which the letter lies."""
+
+    @property
+    def connection(self) -> psycopg.Connection[TupleRow]:
+        """For the letter itself, which stands or falls with what its retry writes."""
+        ...
+
+
+class LetterStore(Protocol):
+    """Where retries are written."""
+
+    def transaction_for(self, partition: PartitionKey) -> AbstractContextManager[LetterTransaction]:
+        """One transaction where the partition's rows live."""
+        ...
+
+
 class DeadLetters:
     """The dead letters of one installation."""
 
@@ -74,25 +93,24 @@ class DeadLetters:
         self._shards = shards
 
     def find(self, wanted: LetterFilter, limit: int = 100, after: int = 0) -> list[StoredLetter]:
-        """The letters meant, oldest first, from the one after number ``after``."""
+        """The letters meant, by their number, from the one after number ``after``: oldest first within a database."""
         conditions, values = _conditions(wanted)
-        with self._shards.connection_for(0) as connection:
-            rows = connection.execute(
-                f"SELECT {_LETTER} FROM dead_letter WHERE dead_letter_id > %s {conditions}"
-                " ORDER BY dead_letter_id LIMIT %s",
-                [after, *values, limit],
-            ).fetchall()
-        return [_stored(row) for row in rows]
+        return self._letters(f"dead_letter_id > %s {conditions}", [after, *values], limit)
 
     def count(self, wanted: LetterFilter) -> dict[tuple[str, str], int]:
         """How many letters are meant, by outcome and reason."""
         conditions, values = _conditions(wanted)
-        with self._shards.connection_for(0) as connection:
-            rows = connection.execute(
-                f"SELECT outcome, reason, count(*) FROM dead_letter WHERE true {conditions} GROUP BY 1, 2",
-                values,
-            ).fetchall()
-        return {(row[0], row[1]): row[2] for row in rows}
+        counts: Counter[tuple[str, str]] = Counter()
+        for name in self._shards.databases:
+            with self._shards.connection_to(name) as connection:
+                rows = connection.execute(
+                    "SELECT outcome, reason, count(*) FROM dead_letter JOIN shard_log USING (shard)"
+                    f" WHERE lives_here {conditions} GROUP BY 1, 2",
+                    values,
+                ).fetchall()
+            for outcome, reason, letters in rows:
+                counts[outcome, reason] += letters
+        return dict(counts)
 
     def show(self, letter_id: int) -> StoredLetter | None:
         """The letter of that number."""
@@ -101,25 +119,22 @@ class DeadLetters:
 
     def unpublished(self, limit: int = 500) -> list[StoredLetter]:
         """Letters that are not known to be in the dead-letter topic, oldest first."""
-        with self._shards.connection_for(0) as connection:
-            rows = connection.execute(
-                f"SELECT {_LETTER} FROM dead_letter WHERE published_at IS NULL ORDER BY dead_letter_id LIMIT %s",
-                [limit],
-            ).fetchall()
-        return [_stored(row) for row in rows]
+        return self._letters("published_at IS NULL", [], limit)
 
     def mark_published(self, letter_ids: Sequence[int]) -> None:
         """The broker has acknowledged these letters."""
-        with self._shards.connection_for(0) as connection:
-            connection.execute(
-                "UPDATE dead_letter SET published_at = clock_timestamp()"
-                " WHERE dead_letter_id = ANY(%s) AND published_at IS NULL",
-                [list(letter_ids)],
-            )
+        for name in self._shards.databases:
+            with self._shards.connection_to(name) as connection:
+                # One that its shard left behind is not marked, and one on its way is published again: at least once.
+                connection.execute(
+                    "UPDATE dead_letter AS d SET published_at = clock_timestamp() FROM shard_log AS l"
+                    " WHERE d.dead_letter_id = ANY(%s) AND d.published_at IS NULL AND l.shard = d.shard AND l.lives_here",
+                    [list(letter_ids)],
+                )
 
     def retry(
         self,
-        store: PostgresBatchStore,
+        store: LetterStore,
         catalogue: Callable[[], Catalogue],
         wanted: LetterFilter,
         limit: int = 10_000,
@@ -130,12 +145,13 @@ class DeadLetters:
         its record stands for ever.
         """
         letters = self.find(wanted, limit)
-        return [self._retry_one(store, catalogue(), each.letter_id) for each in letters]
+        return [self._retry_one(store, catalogue(), each) for each in letters]
 
-    def _retry_one(self, store: PostgresBatchStore, catalogue: Catalogue, letter_id: int) -> RetryReport:
+    def _retry_one(self, store: LetterStore, catalogue: Catalogue, letter: StoredLetter) -> RetryReport:
+        letter_id = letter.letter_id
         for _ in range(DECISIONS_MAX):
             try:
-                with store.transaction() as transaction:
+                with store.transaction_for(letter.letter.partition) as transaction:
                     locked = _lock(transaction.connection, letter_id)
                     if locked.status == "retried":
                         return _settled_before(locked)
@@ -149,6 +165,18 @@ class DeadLetters:
                 letter_id=letter_id, outcome=retried.outcome, reason=retried.reason, detail=retried.detail
             )
         raise Busy(f"the account of dead letter {letter_id} moved {DECISIONS_MAX} times while it was retried")
+
+    def _letters(self, condition: str, values: Sequence[object], limit: int) -> list[StoredLetter]:
+        """Letters of all databases by their number, none of them left behind by its shard."""
+        rows: list[TupleRow] = []
+        for name in self._shards.databases:
+            with self._shards.connection_to(name) as connection:
+                rows += connection.execute(
+                    f"SELECT {_LETTER} FROM dead_letter JOIN shard_log USING (shard) WHERE lives_here AND {condition}"
+                    " ORDER BY dead_letter_id LIMIT %s",
+                    [*values, limit],
+                ).fetchall()
+        return [_stored(row) for row in sorted(rows, key=itemgetter(0))[:limit]]
 
 
 def _settled_before(letter: StoredLetter) -> RetryReport:

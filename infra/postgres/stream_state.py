@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
@@ -17,6 +18,7 @@ from psycopg.rows import TupleRow
 from consumers.batches import Hole, PartitionKey, RecordOutcome, UsageBatch
 from domain.account.decision import account_id
 from domain.usage import Origin
+from infra.postgres.appending import stay_home
 from infra.postgres.shards import ShardMap
 
 Outcomes = dict[str, dict[str, int]]
@@ -57,8 +59,11 @@ class StreamState:
         self._shards = shards
 
     def clock_offset_seconds(self) -> float:
-        """How far this machine's clock is ahead of the database's, to within half a round trip."""
-        with self._shards.connection_for(0) as connection:
+        """How far this machine's clock is ahead of the database's, to within half a round trip; of several, the farthest."""
+        return max(map(self._clock_offset_to, self._shards.databases), key=abs)
+
+    def _clock_offset_to(self, name: str) -> float:
+        with self._shards.connection_to(name) as connection:
             connection.execute("SELECT 1")
             before = time.time()
             there = _only(connection.execute("SELECT clock_timestamp()"))
@@ -68,13 +73,15 @@ class StreamState:
 
     def positions(self, topics: Sequence[str]) -> list[StreamPosition]:
         """Every partition of these topics that was ever registered, also those of topics since recreated."""
-        with self._shards.connection_for(0) as connection:
-            rows = connection.execute(
-                "SELECT cluster_id, topic_id, topic, part, next_offset, halted FROM consumed"
-                " WHERE topic = ANY(%s) ORDER BY topic, part",
-                [list(topics)],
-            ).fetchall()
-        return [StreamPosition(PartitionKey(*row[:4]), row[4], row[5]) for row in rows]
+        rows = self._everywhere(
+            "SELECT cluster_id, topic_id, topic, part, next_offset, halted FROM consumed"
+            " JOIN shard_log USING (shard) WHERE lives_here AND topic = ANY(%s) ORDER BY topic, part",
+            [list(topics)],
+        )
+        return [
+            StreamPosition(PartitionKey(*row[:4]), row[4], row[5])
+            for row in sorted(rows, key=lambda row: row[2:4])
+        ]
 
     def halted(self, topic: str, part: int) -> list[StreamPosition]:
         """The halted partitions of that topic and number: more than one where the topic was made anew."""
@@ -82,7 +89,7 @@ class StreamState:
 
     def release(self, partition: PartitionKey) -> bool:
         """A halted partition is read again from where it stood, its crashes forgotten; False when it was not halted."""
-        with self._shards.connection_for(self._home(partition)) as connection, connection.transaction():
+        with self._writing(partition) as connection:
             released = connection.execute(
                 f"UPDATE consumed SET halted = NULL WHERE {_PARTITION} AND halted IS NOT NULL",
                 self._where(partition),
@@ -96,7 +103,7 @@ class StreamState:
 
         False when it was not halted, or stands there or beyond already.
         """
-        with self._shards.connection_for(self._home(partition)) as connection, connection.transaction():
+        with self._writing(partition) as connection:
             row = connection.execute(
                 f"SELECT next_offset FROM consumed WHERE {_PARTITION} AND halted IS NOT NULL"
                 " AND next_offset < %s FOR UPDATE",
@@ -124,14 +131,13 @@ class StreamState:
         wanted = set(partitions)
         if not wanted:
             return []
-        with self._shards.connection_for(0) as connection:
-            rows = connection.execute(
-                "SELECT cluster_id, topic_id, topic, part, first_offset, next_offset FROM stream_hole"
-                " WHERE status = 'open' AND topic = ANY(%s)"
-                " ORDER BY cluster_id, topic_id, part, first_offset LIMIT %s",
-                [sorted({key.topic for key in wanted}), limit],
-            ).fetchall()
-        holes = [Hole(PartitionKey(*row[:4]), row[4], row[5]) for row in rows]
+        rows = self._everywhere(
+            "SELECT cluster_id, topic_id, topic, part, first_offset, next_offset FROM stream_hole"
+            " JOIN shard_log USING (shard) WHERE lives_here AND status = 'open' AND topic = ANY(%s)"
+            " ORDER BY cluster_id, topic_id, part, first_offset LIMIT %s",
+            [sorted({key.topic for key in wanted}), limit],
+        )
+        holes = [Hole(PartitionKey(*row[:4]), row[4], row[5]) for row in sorted(rows)]
         return [hole for hole in holes if hole.partition in wanted]
 
     def confirm_hole(self, hole: Hole) -> None:
@@ -145,6 +151,7 @@ class StreamState:
 
     def fill_hole(self, connection: Connection, hole: Hole, batch: UsageBatch, outcomes: Outcomes) -> bool:
         """The hole had records, which this transaction writes; False when another worker filled it first."""
+        stay_home(connection.cursor(), [self._home(hole.partition)])
         changed = connection.execute(
             "UPDATE stream_hole SET status = 'filled', settled_at = now(), outcomes = %s, events = %s"
             f" WHERE {_PARTITION} AND first_offset = %s AND status = 'open'",
@@ -161,7 +168,7 @@ class StreamState:
 
     def begin_attempt(self, partition: PartitionKey, offset: int) -> int:
         """A worker is about to try the record at ``offset``, or died on it; returns how often that happened."""
-        with self._shards.connection_for(self._home(partition)) as connection:
+        with self._writing(partition) as connection:
             count = _only(
                 connection.execute(
                     "INSERT INTO crash_attempt AS seen VALUES (%s, %s, %s, %s, %s, %s, 1, now())"
@@ -193,24 +200,25 @@ class StreamState:
     def totals(self, topics: Sequence[str]) -> Outcomes:
         """Records by outcome and reason over all that was read of the topics, retries and filled holes included."""
         totals: Outcomes = {}
-        with self._shards.connection_for(0) as connection:
-            for table in ("consumed_batch", "stream_hole"):
-                rows = connection.execute(
-                    "SELECT kind.key, reason.key, sum(reason.value::bigint)::bigint"
-                    f" FROM {table}, jsonb_each(outcomes) AS kind, jsonb_each_text(kind.value) AS reason"
-                    " WHERE topic = ANY(%s) AND outcomes IS NOT NULL GROUP BY 1, 2",
-                    [list(topics)],
-                ).fetchall()
-                for outcome, reason, count in rows:
-                    _add(totals, outcome, reason, count)
-            rows = connection.execute(
-                "SELECT outcome, reason, retry_outcome, retry_reason, count(*) FROM dead_letter"
-                " WHERE topic = ANY(%s) AND status = 'retried' GROUP BY 1, 2, 3, 4",
+        for table in ("consumed_batch", "stream_hole"):
+            counted = self._everywhere(
+                "SELECT kind.key, reason.key, sum(reason.value::bigint)::bigint"
+                f" FROM {table} JOIN shard_log USING (shard), jsonb_each(outcomes) AS kind,"
+                " jsonb_each_text(kind.value) AS reason"
+                " WHERE lives_here AND topic = ANY(%s) AND outcomes IS NOT NULL GROUP BY 1, 2",
                 [list(topics)],
-            ).fetchall()
-            for outcome, reason, retry_outcome, retry_reason, count in rows:
-                _add(totals, outcome, reason, -count)
-                _add(totals, retry_outcome, retry_reason or "", count)
+            )
+            for outcome, reason, count in counted:
+                _add(totals, outcome, reason, count)
+        retried = self._everywhere(
+            "SELECT outcome, reason, retry_outcome, retry_reason, count(*) FROM dead_letter"
+            " JOIN shard_log USING (shard) WHERE lives_here AND topic = ANY(%s) AND status = 'retried'"
+            " GROUP BY 1, 2, 3, 4",
+            [list(topics)],
+        )
+        for outcome, reason, retry_outcome, retry_reason, count in retried:
+            _add(totals, outcome, reason, -count)
+            _add(totals, retry_outcome, retry_reason or "", count)
         return {outcome: reasons for outcome, reasons in sorted(totals.items()) if reasons}
 
     def outcome_of(self, partition: PartitionKey, offset: int) -> Fate:
@@ -303,8 +311,24 @@ class StreamState:
         assert isinstance(state, bytes)
         return _fate_of(_decode_use(state), team_id, version)
 
+    def _everywhere(self, query: str, values: Sequence[object]) -> list[TupleRow]:
+        """The rows of all databases, one after the other; the query leaves out what a shard left behind."""
+        rows: list[TupleRow] = []
+        for name in self._shards.databases:
+            with self._shards.connection_to(name) as connection:
+                rows += connection.execute(query.encode(), values).fetchall()
+        return rows
+
+    @contextmanager
+    def _writing(self, partition: PartitionKey) -> Iterator[Connection]:
+        """A transaction where the partition's rows live; its shard stays there until the end. Raises: ShardMoved."""
+        home = self._home(partition)
+        with self._shards.connection_for(home) as connection, connection.transaction():
+            stay_home(connection.cursor(), [home])
+            yield connection
+
     def _change(self, statement: str, partition: PartitionKey, *more: object) -> bool:
-        with self._shards.connection_for(self._home(partition)) as connection:
+        with self._writing(partition) as connection:
             return connection.execute(statement, [*self._where(partition), *more]).rowcount == 1
 
     def _home(self, partition: PartitionKey) -> int:
