@@ -147,7 +147,9 @@ class LocalKafka:
         # A first start that was interrupted left nothing that a record could be in.
         shutil.rmtree(self._home / "data", ignore_errors=True)
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = [str(java), "-Xmx128m", "-cp", classpath, "kafka.tools.StorageTool", "format", "--cluster-id", cluster_id,
+        command = [str(java), "-Xmx128m", "-cp", classpath, "kafka.tools.StorageTool", "format",
+                   # With "=": an id may begin with a hyphen.
+                   f"--cluster-id={cluster_id}",
                    "--config", str(self._properties)]  # fmt: skip
         made = subprocess.run(command, capture_output=True, text=True, check=False)
         if made.returncode != 0:

@@ -87,8 +87,9 @@ def _account(state: bytes) -> Any:
         {
             "terms": dict(zip(OpenTerms.__struct_encode_fields__, terms, strict=True)),
             "remaining_micros": remaining_micros,
+            "held_or_withheld": rest,
         }
-        for terms, remaining_micros in account.get("lots", [])
+        for terms, remaining_micros, *rest in account.get("lots", [])
     ]
     return account
 

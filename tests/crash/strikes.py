@@ -1,4 +1,4 @@
-"""A real worker on real servers, and the ways in which they are killed while it works."""
+"""A real worker and projector on real servers, and the ways in which they are killed while it works."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ SETTLED_SECONDS_MAX = 150.0
 Say = Callable[[str], None]
 
 
-class WorkerProcess:
-    """`coffer consume` as a process of its own."""
+class Running:
+    """A command of `coffer` as a process of its own."""
 
-    def __init__(self, database_url: str, bootstrap: str, directory: Path) -> None:
-        self._log = directory / "worker.log"
+    def __init__(self, command: list[str], database_url: str, bootstrap: str, directory: Path) -> None:
+        self._command = command
+        self._log = directory / f"{command[0]}.log"
         self._environment = os.environ | {
             "COFFER_DATABASE_URL": database_url,
             "COFFER_KAFKA_BOOTSTRAP": bootstrap,
@@ -67,12 +68,12 @@ class WorkerProcess:
     def _start(self) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
             return subprocess.Popen(
-                [*COFFER, "consume", "--alone"], cwd=REPOSITORY, env=self._environment, stdout=log, stderr=log
+                [*COFFER, *self._command], cwd=REPOSITORY, env=self._environment, stdout=log, stderr=log
             )
 
 
 class Battle:
-    """One stream, one worker, two servers; every strike is told with its time and place."""
+    """One stream, one worker, one projector, two servers; every strike is told with its time and place."""
 
     def __init__(
         self,
@@ -88,7 +89,8 @@ class Battle:
         self._total = total
         self._say = say
         self._began = time.monotonic()
-        self.worker = WorkerProcess(database_url, kafka.bootstrap, directory)
+        self.worker = Running(["consume", "--alone"], database_url, kafka.bootstrap, directory)
+        self.projector = Running(["project"], database_url, kafka.bootstrap, directory)
 
     def fight(self, strikes: list[str], dice: random.Random) -> None:
         """Each strike has fallen, somewhere in the stream and within a few milliseconds of no particular moment."""
@@ -110,6 +112,9 @@ class Battle:
 
     def _kill_worker(self) -> None:
         self.worker.kill()
+
+    def _kill_projector(self) -> None:
+        self.projector.kill()
 
     def _stop_postgres_hard(self) -> None:
         self._postgres.stop_at_once()

@@ -34,7 +34,7 @@ from tests.crash.ledgers_compared import (
 from tests.crash.strikes import Battle
 
 RECORDS = int(os.environ.get("COFFER_KILL_RECORDS", "20000"))
-STRIKES = ["kill_worker"] * 10 + ["stop_postgres_hard"] * 2 + ["kill_broker"]
+STRIKES = ["kill_worker"] * 14 + ["kill_projector"] * 6 + ["stop_postgres_hard"] * 4 + ["kill_broker"] * 2
 
 
 @pytest.fixture
@@ -103,8 +103,8 @@ def _run(battle: Battle, strikes: list[str], dice: random.Random) -> None:
         battle.fight(strikes, dice)
         battle.wait_for(RECORDS)
     finally:
-        code = battle.worker.stop()
-    assert code == 0, f"the worker ended with {code}:\n{battle.worker.log()}"
+        codes = battle.worker.stop(), battle.projector.stop()
+    assert codes == (0, 0), f"ended with {codes}:\n{battle.worker.log()}\n{battle.projector.log()}"
 
 
 def _findings(database_url: str) -> list[str]:
