@@ -1,0 +1,368 @@
+"""What is kept of accounts changes no answer: with it, without it, dropped meanwhile, made twice; a wrong one is named."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from typing_extensions import override
+
+from api.cursors import Cursors
+from api.moments import Moment
+from api.queries import Queries
+from domain.account.events import ChargeDisputeOpened, CreditsHeld, CreditsToppedUp, HoldDenied
+from domain.catalogue import Catalogue
+from domain.errors import LedgerError
+from infra.postgres import kept_heads
+from infra.postgres.account_reads import AsyncShards, PostgresAccountReads
+from infra.postgres.histories import PostgresEvents
+from infra.postgres.kept_heads import Keeper, KeptSoFar, drop_kept
+from infra.postgres.read_models import PostgresStatement
+from infra.postgres.shards import ShardMap
+from infra.project import ProjectorLoop
+from projections.diff import Moment as DiffMoment
+from projections.keeping import KEPT_SCHEMA, KeptAccount, KeptKind
+from projections.replay import WHOLE, ReplayStep, account_at_version
+from tests.builders import AnAccount
+from tests.conftest import database_of, fresh_database
+from tests.projections.ledgers import AStoredAccount, a_ledger, tamper
+from tests.projections.lives import a_life
+
+T = TypeVar("T")
+EVERY = 7
+SEEDS = (3, 4)
+STEPS = 200
+
+
+class _NothingKept(PostgresAccountReads):
+    """Reads that know of nothing that is kept."""
+
+    @override
+    async def kept(self, team_id: str, version: int) -> KeptAccount | None:
+        return None
+
+
+class _DroppedMeanwhile(PostgresAccountReads):
+    """Reads that find an account kept, of which nothing is left a moment later."""
+
+    @override
+    async def kept_entries(
+        self, team_id: str, version: int, kind: KeptKind, keys: Collection[str]
+    ) -> dict[str, bytes] | None:
+        return await super().kept_entries(team_id, -version, kind, keys)
+
+    @override
+    async def kept_latest(self, team_id: str, version: int, kind: KeptKind, **bounds: Any) -> Any:
+        return await super().kept_latest(team_id, -version, kind, **bounds)
+
+
+class _Published:
+    """No catalogue is asked for."""
+
+    def current(self) -> Catalogue:
+        raise AssertionError("the past needs no catalogue")
+
+
+class Asked:
+    """One ledger, asked with one kind of reads."""
+
+    def __init__(self, shards: ShardMap, url: str, now: datetime, reads: type[PostgresAccountReads]) -> None:
+        self._shards, self._url, self._now, self._reads = shards, url, now, reads
+
+    def __call__(self, question: Callable[[Queries], Awaitable[T]]) -> T:
+        """The answer."""
+
+        async def answer() -> T:
+            pool = AsyncShards(self._url, self._shards.count, connections_max=1)
+            reads = self._reads(pool, now=lambda: self._now)
+            queries = Queries(
+                reads, PostgresStatement(self._shards), _Published(), Cursors(b"k" * 32), [b"k" * 32]
+            )
+            try:
+                return await question(queries)
+            finally:
+                await pool.close()
+
+        return asyncio.run(answer())
+
+
+class Life(NamedTuple):
+    """A lived account, the shards of its ledger and the address of its database."""
+
+    shards: ShardMap
+    url: str
+    account: AnAccount
+
+    def asked(self, reads: type[PostgresAccountReads] = PostgresAccountReads) -> Asked:
+        return Asked(self.shards, self.url, self.account.account.recorded_at + timedelta(days=3), reads)
+
+
+@pytest.fixture(scope="module", params=SEEDS)
+def lived(
+    request: pytest.FixtureRequest, server_url: str, migrated_template: str
+) -> Iterator[tuple[str, AnAccount]]:
+    """A database with a whole life of every command, kept at every seventh version; nobody is connected to it."""
+    with fresh_database(server_url, migrated_template) as url:
+        with opened(url) as shards:
+            account = a_life(request.param, STEPS, partial(AStoredAccount, shards))
+            ProjectorLoop(shards).catch_up()
+            Keeper(shards, every=EVERY).keep_all()
+        yield url, account
+
+
+@pytest.fixture
+def life(lived: tuple[str, AnAccount]) -> Iterator[Life]:
+    """That ledger, to be read."""
+    url, account = lived
+    with opened(url) as shards:
+        yield Life(shards, url, account)
+
+
+@pytest.fixture
+def copied(server_url: str, lived: tuple[str, AnAccount]) -> Iterator[Life]:
+    """A copy of that ledger, to be spoilt."""
+    url, account = lived
+    with fresh_database(server_url, database_of(url)) as copy, opened(copy) as shards:
+        yield Life(shards, copy, account)
+
+
+@contextmanager
+def opened(url: str) -> Iterator[ShardMap]:
+    shards = ShardMap(url, application_name="coffer tests")
+    try:
+        yield shards
+    finally:
+        shards.close()
+
+
+async def told(question: Awaitable[object]) -> object:
+    """The answer, or how it was refused."""
+    try:
+        return await question
+    except LedgerError as error:
+        return type(error), str(error)
+
+
+async def everything(queries: Queries, account: AnAccount, moment: Moment) -> list[object]:
+    """Every question that can be asked about a moment of the account."""
+    accounts, audits = queries.accounts, queries.audits
+    questions: list[Awaitable[object]] = [
+        accounts.account("acme", moment),
+        accounts.balance("acme", moment),
+        accounts.lots("acme", moment),
+        accounts.holds("acme", moment),
+        accounts.limits("acme", moment),
+        accounts.plan("acme", moment),
+        accounts.auto_top_up("acme", moment),
+        accounts.chargebacks("acme", moment),
+        accounts.disputes("acme", moment),
+        *(accounts.hold("acme", each.hold_id, moment) for each in account.events_of(CreditsHeld)[:4]),
+        *(
+            accounts.top_up("acme", each.payment_reference, moment)
+            for each in account.events_of(CreditsToppedUp)[:4]
+        ),
+        *(
+            accounts.dispute("acme", each.dispute_id, moment)
+            for each in account.events_of(ChargeDisputeOpened)[:2]
+        ),
+        *(audits.balance("acme", moment, newest) for newest in (0, 30)),
+        *(
+            audits.denial("acme", version, moment, 3)
+            for version, event in enumerate(account.events, 1)
+            if isinstance(event, HoldDenied)
+        ),
+    ]
+    return [await told(question) for question in questions]
+
+
+# Drawn: how much of the life has passed, and how long after its event the question is asked.
+PLACES = st.integers(min_value=0, max_value=10**6)
+LATER = st.sampled_from([timedelta(0), timedelta(microseconds=1), timedelta(hours=30), timedelta(days=40)])
+
+
+def moment_of(account: AnAccount, place: int, later: timedelta | None) -> Moment:
+    """The version at that place of the life, or (with ``later``) an instant after its event."""
+    version = place % len(account.events) + 1
+    if later is None:
+        return Moment(at_version=version)
+    return Moment(as_of=account.events[version - 1].recorded_at + later)
+
+
+@given(place=PLACES, later=st.none() | LATER)
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_i9_the_past_reads_the_same_from_what_was_kept_as_from_the_first_event(
+    life: Life, place: int, later: timedelta | None
+) -> None:
+    moment = moment_of(life.account, place, later)
+
+    answers = life.asked()(lambda queries: everything(queries, life.account, moment))
+
+    assert answers == life.asked(_NothingKept)(lambda queries: everything(queries, life.account, moment))
+
+
+@given(first=PLACES, last=PLACES, later=st.none() | LATER)
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_i9_a_difference_is_the_same_from_what_was_kept(
+    life: Life, first: int, last: int, later: timedelta | None
+) -> None:
+    def side(place: int) -> DiffMoment:
+        moment = moment_of(life.account, place, later)
+        return DiffMoment(version=moment.at_version, at=moment.as_of)
+
+    def difference(queries: Queries) -> Awaitable[object]:
+        return told(queries.audits.diff("acme", side(first), side(last)))
+
+    assert life.asked()(difference) == life.asked(_NothingKept)(difference)
+
+
+def test_every_kept_account_is_the_fold_of_its_events(life: Life) -> None:
+    source = PostgresEvents(life.shards)
+
+    kept = kept_rows(life.shards, "SELECT version, state FROM kept_head ORDER BY version")
+
+    assert [version for version, _ in kept] == list(range(EVERY, len(life.account.events) + 1, EVERY))
+    for version, state in kept:
+        assert state == msgspec.json.encode(account_at_version(source, "acme", version))
+
+
+def test_steps_after_a_version_are_those_of_the_whole_replay(life: Life) -> None:
+    async def steps_after(after: int, queries: Queries) -> list[ReplayStep]:
+        return [step async for step in queries.audits.steps("acme", WHOLE, after=after)]
+
+    whole = life.asked(_NothingKept)(partial(steps_after, 0))
+
+    for after in (1, EVERY, EVERY + 1, 100):
+        assert life.asked()(partial(steps_after, after)) == whole[after:]
+
+
+def test_what_is_dropped_between_two_readings_is_folded_again(life: Life) -> None:
+    for place in (20, 90, 170):
+        moment = moment_of(life.account, place, timedelta(hours=30))
+        question = partial(everything, account=life.account, moment=moment)
+
+        assert life.asked(_DroppedMeanwhile)(question) == life.asked(_NothingKept)(question)
+
+
+# --- made, dropped, made again ---
+
+
+def kept_rows(shards: ShardMap, query: str) -> list[tuple[Any, ...]]:
+    with shards.own_connection_for(0) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+ALL_HEADS = "SELECT team_id, version, position, chain_hash, state, kept_schema FROM kept_head ORDER BY 1, 2"
+ALL_ENTRIES = "SELECT * FROM kept_entry ORDER BY 1, 2, 3, 4, 5"
+
+
+def test_what_was_dropped_is_made_again_and_in_between_nothing_is_missed(copied: Life) -> None:
+    heads, entries = kept_rows(copied.shards, ALL_HEADS), kept_rows(copied.shards, ALL_ENTRIES)
+    moment = moment_of(copied.account, 150, timedelta(hours=1))
+    before = copied.asked()(lambda queries: everything(queries, copied.account, moment))
+
+    drop_kept(copied.shards)
+
+    assert kept_rows(copied.shards, ALL_HEADS) == kept_rows(copied.shards, ALL_ENTRIES) == []
+    assert copied.asked()(lambda queries: everything(queries, copied.account, moment)) == before
+    made = Keeper(copied.shards, every=EVERY).keep_all()
+    assert made.snapshots == len(heads) > 20
+    assert kept_rows(copied.shards, ALL_HEADS) == heads
+    assert kept_rows(copied.shards, ALL_ENTRIES) == entries
+
+
+def test_a_second_run_finds_nothing_to_do(life: Life) -> None:
+    assert Keeper(life.shards, every=EVERY).keep_all() == KeptSoFar()
+
+
+@pytest.mark.parametrize("missing", ["version > 50", "version = 49", "version < 60", "true"])
+def test_rows_deleted_by_hand_are_made_again_where_the_account_goes_on(copied: Life, missing: str) -> None:
+    heads, entries = kept_rows(copied.shards, ALL_HEADS), kept_rows(copied.shards, ALL_ENTRIES)
+    shard = copied.shards.shard_of("acme")
+    tamper(copied.shards, shard, f"DELETE FROM kept_head WHERE {missing}")
+    tamper(copied.shards, shard, "UPDATE kept_place SET position = 0")
+
+    Keeper(copied.shards, every=EVERY).keep_all()
+
+    assert kept_rows(copied.shards, ALL_HEADS) == heads
+    assert kept_rows(copied.shards, ALL_ENTRIES) == entries
+
+
+def test_rows_of_an_older_schema_are_ignored_and_made_again(copied: Life) -> None:
+    heads, entries = kept_rows(copied.shards, ALL_HEADS), kept_rows(copied.shards, ALL_ENTRIES)
+    shard, older = copied.shards.shard_of("acme"), KEPT_SCHEMA - 1
+    tamper(copied.shards, shard, "UPDATE kept_head SET kept_schema = %s, state = 'older'", older)
+    tamper(copied.shards, shard, "UPDATE kept_entry SET entry = 'older'")
+    tamper(copied.shards, shard, "UPDATE kept_place SET kept_schema = %s", older)
+    moment = moment_of(copied.account, 150, timedelta(hours=1))
+    expected = copied.asked(_NothingKept)(lambda queries: everything(queries, copied.account, moment))
+    assert copied.asked()(lambda queries: everything(queries, copied.account, moment)) == expected
+
+    Keeper(copied.shards, every=EVERY).keep_all()
+
+    assert kept_rows(copied.shards, ALL_HEADS) == heads
+    assert kept_rows(copied.shards, ALL_ENTRIES) == entries
+
+
+def test_rows_of_a_newer_schema_are_left_to_newer_code(copied: Life) -> None:
+    shard, newer = copied.shards.shard_of("acme"), KEPT_SCHEMA + 1
+    tamper(copied.shards, shard, "UPDATE kept_head SET kept_schema = %s", newer)
+    tamper(copied.shards, shard, "UPDATE kept_place SET kept_schema = %s, position = 0", newer)
+    heads = kept_rows(copied.shards, ALL_HEADS)
+
+    assert Keeper(copied.shards, every=EVERY).keep_all() == KeptSoFar()
+
+    assert kept_rows(copied.shards, ALL_HEADS) == heads
+
+
+def test_an_account_kept_of_another_history_is_passed_over(copied: Life) -> None:
+    shard = copied.shards.shard_of("acme")
+    tamper(copied.shards, shard, "UPDATE kept_head SET chain_hash = '\\x00', state = 'another history'")
+
+    moment = moment_of(copied.account, 150, None)
+
+    assert copied.asked()(lambda queries: everything(queries, copied.account, moment)) == copied.asked(
+        _NothingKept
+    )(lambda queries: everything(queries, copied.account, moment))
+
+
+def test_many_keepers_at_once_make_each_snapshot_once_while_the_ledger_is_written(
+    shards: ShardMap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_heads, "LOOK_POSITIONS", 20)
+    teams = a_ledger(shards, teams=["acme", "beta", "gamma"], steps=40)
+
+    def keep() -> KeptSoFar:
+        told = KeptSoFar()
+        for _ in range(6):
+            told = told.plus(Keeper(shards, every=5).keep_all())
+        return told
+
+    with ThreadPoolExecutor(5) as pool:
+        runs = [pool.submit(keep) for _ in range(4)]
+        for number in range(3):
+            for team in teams.values():
+                team.live(number + 2, 15)
+        made = [run.result() for run in runs]
+    made.append(Keeper(shards, every=5).keep_all())
+
+    versions = [
+        (team_id, version)
+        for team_id, team in sorted(teams.items())
+        for version in range(5, team.version + 1, 5)
+    ]
+    assert kept_rows(shards, "SELECT team_id, version FROM kept_head ORDER BY 1, 2") == versions
+    assert sum(each.snapshots for each in made) == len(versions)
+    assert all(each.failed == 0 for each in made)
+    entries = kept_rows(shards, ALL_ENTRIES)
+    drop_kept(shards)
+    Keeper(shards, every=5).keep_all()
+    assert kept_rows(shards, ALL_ENTRIES) == entries
