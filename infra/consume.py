@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import FrameType
 
 import msgspec
@@ -14,7 +15,7 @@ import structlog
 from kafka.errors import KafkaError
 
 from consumers.batches import Fenced, PartitionKey, UsageBatch
-from consumers.settling import DECISIONS_MAX, PartitionRead, Progress, decide_and_write, settle
+from consumers.settling import DECISIONS_MAX, PartitionRead, Progress, decide_and_write
 from consumers.streams import decider_of
 from domain.catalogue import Catalogue
 from domain.errors import Busy
@@ -33,7 +34,7 @@ from infra.kafka.source import (
     read_again,
 )
 from infra.postgres.application import CatalogueApplication
-from infra.postgres.batch_writer import PostgresBatchStore, PostgresBatchTransaction
+from infra.postgres.batch_stores import AnyTransaction, BatchStores
 from infra.postgres.connections import Timeouts
 from infra.postgres.dead_letters import DeadLetters
 from infra.postgres.shards import ShardMap
@@ -125,11 +126,12 @@ class _Ledger:
         idle = min(timeouts.idle_in_transaction_milliseconds, IDLE_IN_TRANSACTION_MILLISECONDS_MAX)
         self.shards = ShardMap(
             database_url,
+            others=settings.other_databases,
             timeouts=timeouts._replace(idle_in_transaction_milliseconds=idle),
             application_name="coffer-consume",
             connections_max=settings.database_connections_max,
         )
-        self.store = PostgresBatchStore(self.shards)
+        self.store = BatchStores(self.shards)
         self.state = StreamState(self.shards)
         self.letters = DeadLetters(self.shards)
         self._application = CatalogueApplication(self.shards)
@@ -138,7 +140,7 @@ class _Ledger:
 
     def catalogue(self) -> Catalogue:
         """The catalogue as it stands now; folded again only when it has changed."""
-        with self.shards.connection_for(0) as connection:
+        with self.shards.first_connection() as connection:
             row = connection.execute(
                 "SELECT coalesce(max(notification_id), 0) FROM catalogue_events"
             ).fetchone()
@@ -357,13 +359,21 @@ class StreamWorker:
         careful = [read for read in reads if self._died_here(read)]
         usual = [read for read in reads if read not in careful]
         for of_topic in by_topic(usual):
-            for part in within(of_topic, self._settings.batch_records_max, self._settings.batch_bytes_max):
+            for part in self._in_one_database(of_topic):
                 for read in part:
                     if read.records and read.partition in self._untried:
                         self._begin(read.partition, read.expected_offset)
                 yield part
         for read in careful:
             yield from self._one_by_one(read)
+
+    def _in_one_database(self, reads: Sequence[PartitionRead]) -> Iterator[list[PartitionRead]]:
+        """The reads within the bounds of a batch, those of each database apart: it has a transaction of its own."""
+        homes: dict[str, list[PartitionRead]] = {}
+        for read in reads:
+            homes.setdefault(self._ledger.store.home_of(read.partition), []).append(read)
+        for of_home in homes.values():
+            yield from within(of_home, self._settings.batch_records_max, self._settings.batch_bytes_max)
 
     def _died_here(self, read: PartitionRead) -> bool:
         key, offset = read.partition, read.expected_offset
@@ -396,7 +406,8 @@ class StreamWorker:
         for _ in range(DECISIONS_MAX):
             try:
                 decide = decider_of(reads[0].partition.topic, ledger.catalogue())
-                batch = settle(ledger.store, reads, decide, self._progress)
+                begin = partial(ledger.store.transaction_for, reads[0].partition)
+                batch = decide_and_write(begin, reads, decide, _write, self._progress)
             except Fenced as fenced:
                 reads = self._still_ours(reads, fenced)
                 if not reads:
@@ -555,7 +566,7 @@ class StreamWorker:
         )
         outcomes: Outcomes = {}
 
-        def write(transaction: PostgresBatchTransaction, batch: UsageBatch) -> None:
+        def write(transaction: AnyTransaction, batch: UsageBatch) -> None:
             nonlocal outcomes
             outcomes = outcomes_of(read, batch)
             if ledger.state.fill_hole(transaction.connection, hole, batch, outcomes):
@@ -564,7 +575,8 @@ class StreamWorker:
                 outcomes = {}
 
         decide = decider_of(hole.partition.topic, ledger.catalogue())
-        batch = decide_and_write(ledger.store.transaction, [read], decide, write, self._progress)
+        begin = partial(ledger.store.transaction_for, hole.partition)
+        batch = decide_and_write(begin, [read], decide, write, self._progress)
         add_outcomes(self.outcomes, outcomes)
         self._letters_waiting |= bool(batch.dead_letters)
         metrics.HOLES.labels("filled").inc()
@@ -575,6 +587,10 @@ class StreamWorker:
             return False
         self._next[what] = now + every_seconds
         return True
+
+
+def _write(transaction: AnyTransaction, batch: UsageBatch) -> None:
+    transaction.write(batch)
 
 
 def by_topic(reads: Sequence[PartitionRead]) -> Iterator[list[PartitionRead]]:

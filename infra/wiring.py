@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from domain.ledger import Ledger
     from infra.postgres.account_reads import AsyncShards, PostgresAccountReads
     from infra.postgres.api_keys import ApiKeys
-    from infra.postgres.batch_writer import PostgresBatchStore
+    from infra.postgres.batch_stores import BatchStores
     from infra.postgres.catalogue_store import PostgresCatalogue
     from infra.postgres.dead_letters import DeadLetters
     from infra.postgres.due_teams import DueTeams
@@ -190,11 +190,11 @@ class Wiring:
         return StreamState(self.shards)
 
     @cached_property
-    def batch_store(self) -> PostgresBatchStore:
+    def batch_store(self) -> BatchStores:
         """Writes what the stream brings, for retries of dead letters."""
-        from infra.postgres.batch_writer import PostgresBatchStore
+        from infra.postgres.batch_stores import BatchStores
 
-        store = PostgresBatchStore(self.shards)
+        store = BatchStores(self.shards)
         self._closing.append(store.close)
         return store
 
