@@ -1,98 +1,207 @@
-"""The account's rules once more, in plain dicts and lists, sharing no code with the product: slow, whole, obvious.
+"""The account's rules once more, in plain dicts, sharing no code with the product: whole, slow and obvious.
 
-Nothing is ever dropped: every hold and charge is kept, and every use of a limit is summed anew from all charges. Times are naive
+Nothing is dropped: every lot, hold and charge is kept, and what limits count is summed anew from all charges. Times are naive
 UTC, amounts micro-credits, prices fractions of a credit.
 """
 
-from __future__ import annotations
+# mypy: disable-error-code="assignment, has-type"
 
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from bisect import bisect_left, bisect_right
+from calendar import monthrange
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
+from functools import cache, partial
 from math import ceil
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from tests.domain.model_calendar import DAY, FAR, LONG_AGO, MINUTE, shown
-from tests.domain.model_lots import GRACE, Lots, ModelRefusal, Thing, no, order
-
-__all__ = ["Model", "ModelRefusal", "Thing", "no", "shown"]
-
-SPENDING = {"place_hold", "extend_hold", "assign_plan", "request_top_up", "quote", "suspend"}
-NOBODYS: dict[str, Any] = dict.fromkeys(("member", "project", "work", "quote", "hold", "corrects"))
-
-
-def tiered(tiers: Any, units: Fraction) -> int:
-    tops = [units if top is None else min(units, top) for top, _ in tiers]
-    parts = zip([0, *tops], tops, [price for _, price in tiers], strict=False)
-    total: Fraction = sum(((top - low) * price for low, top, price in parts), Fraction(0))
-    return ceil(total * 1_000_000)
+DAY, GRACE, MINUTE = timedelta(days=1), timedelta(hours=24), timedelta(minutes=1)
+LONG_AGO, EPOCH, FAR = datetime(1, 1, 1), datetime(1970, 1, 1), datetime(5000, 1, 1)  # noqa: DTZ001
+SPENDING = {"place_hold", "extend_hold", "assign_plan", "request_top_up", "quote"}
+SCOPE, CAP_OF_ONE_PERSON = ("member", "project", "action"), 1_000_000_000
+AnyDict: Any = dict  # for the type checker: any name may be there
 
 
-def fits(limit: Thing, use: Thing) -> bool:
-    return all(limit[name] in (None, use[name]) for name in ("member", "project", "action"))
+class Thing(AnyDict):  # type: ignore[misc]
+    """A plain dict whose values also read and write as ``lot.left``; what nobody has set is None."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.__dict__ = self
+
+    __missing__ = __getattr__ = lambda self, name: None
 
 
-def left_of(charge: Thing) -> Any:
-    return charge.amount - charge.refunded
+class ModelRefusal(Exception):
+    """The model says no, with the code that the product must give."""
 
 
-class Model(Lots):
-    """One team's account, opened at ``now``: a method a command."""
+def no(**reasons: Any) -> None:
+    """None of these is so: the first that is, is the refusal's code."""
+    if codes := [code for code, is_so in reasons.items() if is_so]:
+        raise ModelRefusal(codes[0])
+
+
+def order(lot: Any) -> tuple[Any, ...]:
+    """The lot that burns first is the least."""
+    scope, bought = 3 - 2 * (lot.action is not None) - (lot.project is not None), lot.source == "purchased"
+    return lot.priority, scope, lot.exp, bought, lot.eff, lot.granted, lot.number, lot.name
+
+
+def fits(terms: Any, use: Any) -> bool:
+    return all(terms[name] is None or terms[name] == use[name] for name in SCOPE)
+
+
+def returned(lines: list[Any], amount: int) -> Any:
+    """What each line gives back of the amount, the last line first."""
+    for line in reversed(lines):
+        n = min(amount, line.left)
+        line.left, amount = line.left - n, amount - n
+        yield line.lot, n
+
+
+def tiered(tiers: Any, units: Fraction) -> Any:
+    tops = [0, *(units if top is None else min(units, top) for top, _ in tiers)]
+    return ceil(sum((tops[n + 1] - tops[n]) * price for n, (_, price) in enumerate(tiers)) * 1_000_000)
+
+
+def shown(t: datetime, zone: str) -> datetime:
+    return t.replace(tzinfo=UTC).astimezone(ZoneInfo(zone)).replace(tzinfo=None)
+
+
+def first_instant(day: date, zone: str) -> datetime:
+    """When a clock in the zone first shows the day, or, where it skips the day, a later one."""
+    t = datetime(day.year, day.month, day.day) - DAY  # noqa: DTZ001
+    return t + MINUTE * bisect_left(range(3_000), day, key=lambda n: shown(t + n * MINUTE, zone).date())
+
+
+@cache
+def starts(kind: str, year: int, zone: str, anchor: int) -> list[datetime]:
+    """Where the days, weeks, months or periods about a year begin."""
+    days, on = [date(year, 1, 1) + DAY * n for n in range(-40, 410)], {"month": 1, "period": anchor}.get(kind)
+    firsts = {d.replace(day=min(on or d.day, monthrange(d.year, d.month)[1])) for d in days}
+    mondays = {d for d in days if d.weekday() == 0}
+    return [first_instant(day, zone) for day in sorted(mondays if kind == "week" else firsts)]
+
+
+def bounds(kind: str, t: datetime, zone: str, anchor: int) -> tuple[datetime, datetime]:
+    if kind != "hour":
+        known = starts(kind, t.year, zone, anchor)
+        place = bisect_right(known, t)
+        return known[place - 1], known[place]
+    wall = shown(t, zone)  # the hour of one clock: where clocks change, an hour ends and another begins
+    start = t - (wall - wall.replace(minute=0, second=0, microsecond=0))
+    minutes = [m for m in (start + n * MINUTE for n in range(60)) if shown(m, zone) - m == wall - t]
+    return minutes[0], minutes[-1] + MINUTE
+
+
+class Model(Thing):
+    """One team's account as of ``t``, up to when time has passed: a method a command, all that it knows in its own dict."""
 
     def __init__(self, now: datetime, zone: str, anchor: int, cards: list[Any]) -> None:
-        super().__init__(now, zone, anchor)
-        self.cards, self.card_ids = cards, [(LONG_AGO, "standard")]
-        tables: list[dict[Any, Any]] = [{} for _ in range(8)]
-        self.charges, self.records, self.awaited, self.limits, self.disputes = tables[:5]
-        self.quotes, self.units, self.denials = tables[5:]
-        self.keys: dict[Any, Any] = {}
+        tables = "lots holds open_holds charges records limits quotes disputes denials payments proposals"
+        super().__init__(
+            {name: {} for name in tables.split()}, units={}, gone={}, repayments=[], anchor=anchor
+        )
+        self.update(t=now, status="open", debt=0, issues=0, auto=Thing(spent=0), awaited=set(), cards=cards)
+        self.card_ids, self.zones = [(LONG_AGO, "standard")], [(LONG_AGO, zone)]
+        self.plan = Thing(allowance=0, rollover_cap=0, overdraft_cap=0, captures={})
 
     def do(self, t: datetime, command: str, *given: Any, **named: Any) -> dict[str, Any]:
         """Time has passed and the command has happened, or ModelRefusal said no and only time has passed."""
         self.pass_to(t)
-        no(self.status == "closed" and command != "use", "account_closed")
-        no(self.status == "suspended" and command in SPENDING, "account_suspended")
+        no(account_closed=self.status == "closed" and command != "use")
+        no(account_suspended=self.status == "suspended" and command in SPENDING)
         return {"outcome": "done"} | (getattr(self, command)(*given, **named) or {})
 
-    def once(self, key: Any, body: Any, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        no(key in self.keys and self.keys[key][0] != body, "idempotency_key_reused")
-        if key not in self.keys:
-            self.keys[key] = body, call()
-        first: dict[str, Any] = self.keys[key][1]
-        return first
-
-    def card_at(self, t: datetime) -> Any:
-        card_id = [card_id for since, card_id in self.card_ids if since <= t][-1]
-        if self.pending and self.pending[0] <= t:
-            card_id = self.pending[1].card_id
-        fitting = [card for card in self.cards if card["card_id"] == card_id and card["effective"] <= t]
-        no(not fitting, "unknown_action")
-        return max(fitting, key=lambda card: card["effective"])
-
-    def price(self, card: Any, action: str, meters: Any, t: datetime, moves: bool = True) -> int | None:
-        no(action not in card["rates"], "unknown_action")
-        kind, meter, price = card["rates"][action]
-        units = Fraction(meters.get(meter, 0))
-        if kind != "graduated":
-            return (
-                ceil((1 if kind == "flat" else units) * price * 1_000_000)
-                if kind == "flat" or units
-                else None
+    def look(self, t: datetime) -> Any:
+        """All that is known at an instant, with the lots that have something left and the parts of what is settled."""
+        self.pass_to(t)
+        told = Thing(self, lots=[], settled=0, held=0, withheld=0, upcoming=0, lapsed=0, available=0)
+        for lot in self.pays():
+            held, late = self.held(lot), "lapsed" if lot.exp <= t else "available"
+            told["withheld" if lot.since else "upcoming" if t < lot.eff else late] += lot.left - held
+            told.settled, told.held = told.settled + lot.left, told.held + held
+            told.lots.append(
+                Thing(lot, held=held, withheld=bool(lot.since), exp=lot.exp if lot.exp < FAR else None)
             )
-        key = (card["card_id"], card["version"], action, self.window("period", t)[0])
-        before = self.units.get(key, Fraction(0))
-        self.units[key] = before + units * moves
-        return tiered(price, before + units) - tiered(price, before) if units else None
+        return told
 
-    def turn(self) -> None:  # type: ignore[explicit-override]
+    def facts(self) -> list[Any]:
+        """All that is due one day as things are: its instant, its rank at one instant, and what it does."""
+        facts: list[Any] = [
+            (h.expires, 0, partial(self.release_hold, h.name)) for h in self.open_holds.values()
+        ]
+        for x in self.lots.values():
+            if x.left and not x.since and not self.held(x):
+                burn = partial(x.update, broken=x.broken + x.left, left=0)
+                facts.append((max(x.exp, x.held_until) + GRACE, 1, burn))
+        facts += [(x.eff, 3, self.repay) for x in self.lots.values() if x.eff > self.t]
+        turn = self["period_end"] or (self["pending"] and self.pending[0])
+        return facts + [(turn, 2, self.turn)] * bool(turn and self.status != "closed")
+
+    def pass_to(self, t: datetime) -> None:
+        """What is due happens, each as of its instant; until then a lot was held where a hold is on it."""
+        rank = 0
+        while rank < 9:
+            due = [*(fact for fact in self.facts() if fact[0] <= t), (t, 9, self.repay)]
+            self.t, rank, happens = min(due, key=lambda fact: fact[:2])
+            for name in [name for hold in self.open_holds.values() for name in +hold.pins]:
+                self.lots[name].held_until = self.t
+            happens()
+            self.repay()
+
+    def window(self, kind: str, t: datetime) -> tuple[datetime, datetime]:
+        """The window around an instant, clipped where the team's zone changes."""
+        (since, zone), later = max(z for z in self.zones if z[0] <= t), [z[0] for z in self.zones if z[0] > t]
+        if kind == "lifetime":
+            return EPOCH, FAR
+        start, end = bounds(kind, t, zone, self.anchor)
+        if kind == "period" and since > LONG_AGO:  # a zone's first period starts where the last one ended
+            first_end = bounds(kind, since + 2 * DAY - MINUTE, zone, self.anchor)[1]
+            start, end = (since, first_end) if t < first_end else (start, end)
+        return max(start, since), min([end, *later])
+
+    def turn(self) -> None:
         self.period_end = self.window("period", self.t)[1]
-        self.roll(self.plan.rollover_cap if self.plan else 0)
+        self.roll(self.plan.rollover_cap)
         if self.pending:
             self.install(self.pending[1])
-        self.allow(self.plan.allowance)
+        self.add_lot("", self.plan.allowance, "included", exp=self.period_end, rolls=True)
 
-    def allow(self, amount: int) -> None:
-        self.add_lot(f"allowance#{self.issues + 1}", amount, "included", exp=self.period_end, rolls=True)
+    def roll(self, room: int) -> None:
+        """At the turn: what moves on, held credit first, oldest hold first; of the rest what burns last."""
+        ending = [x for x in self.pays() if x.rolls and x.exp == self.t]
+        parts = [(x, hold, hold.pins[x.name]) for hold in self.open_holds.values() for x in ending]
+        for lot, hold, part in parts + [(x, Thing(pins=Counter()), self.free(x)) for x in reversed(ending)]:
+            n, heir = min(room, part), self.heir("~", lot, exp=self.period_end)
+            heir.left, lot.left, room = heir.left + n, lot.left - n, room - n
+            hold.pins.update({lot.name: -n, heir.name: n})
+
+    def become(self, status: str) -> None:
+        no(account_not_suspended=status == self.status == "open", account_suspended=status == self.status)
+        self.status = status
+
+    def schedule_zone(self, zone: str) -> None:
+        no(zone_change_refused=self.zones[-1][0] > self.t or self.zones[-1][1] == zone)
+        self.zones.append((self.window("period", self.t)[1], zone))
+
+    def assign_plan(self, plan: dict[str, Any], takes: str = "now") -> Any:
+        new, old, (start, end) = Thing(plan), self.plan, self.window("period", self.t)
+        same, extra = (new.plan_id, new.version) == (old.plan_id, old.version), new.allowance - old.allowance
+        no(plan_change_refused=(same or extra < 0) if takes == "now" else (same and not self.pending))
+        if takes == "turn":
+            self.pending = end, new
+            return {}
+        if old.plan_id:
+            zone = max(z for z in self.zones if z[0] <= self.t)[1]
+            first, today, last = (shown(t, zone).date() for t in (start, self.t, end))
+            extra = extra * (last - today).days // (last - first).days
+        self.period_end = end
+        self.install(new)
+        self.add_lot("", extra, "included", exp=end, rolls=True)
+        return {"amount": extra}
 
     def install(self, plan: Any) -> None:
         kept = [limit["limit_id"] for limit in plan.limits]
@@ -102,267 +211,335 @@ class Model(Lots):
         for limit in plan.limits:
             self.set_limit(limit, by_plan=True)
 
-    def suspend(self) -> None:
-        self.status = "suspended"
+    def held(self, lot: Any) -> int:
+        return sum(hold.pins.get(lot.name, 0) for hold in self.open_holds.values())
 
-    def resume(self) -> None:
-        no(self.status != "suspended", "account_not_suspended")
-        self.status = "open"
+    def free(self, lot: Any) -> int:
+        return 0 if lot.since else lot.left - self.held(lot)
 
-    def close(self) -> None:
-        self.status = "closed"
+    def pays(self, use: Any = None) -> list[Any]:
+        """Whatever has something left for the use, or for any, in burn order."""
+        return sorted([x for x in self.lots.values() if x.left and (use is None or fits(x, use))], key=order)
 
-    def schedule_zone(self, zone: str) -> None:
-        no(self.zones[-1][0] > self.t or self.zones[-1][1] == zone, "zone_change_refused")
-        self.zones.append((self.window("period", self.t)[1], zone))
+    def open_at(self, t: datetime, use: Any = None) -> list[Any]:
+        return [(x, self.free(x)) for x in self.pays(use or Thing()) if x.eff <= t < x.exp]
 
-    def assign_plan(self, plan: dict[str, Any], takes: str = "now") -> Any:
-        new, old, (start, end) = Thing(plan), self.plan, self.window("period", self.t)
-        same = old and (old.plan_id, old.version) == (new.plan_id, new.version)
-        extra = new.allowance - (old.allowance if old else 0)
-        no(
-            (same and not (takes == "turn" and self.pending)) or (takes == "now" and extra < 0),
-            "plan_change_refused",
-        )
-        if takes == "turn":
-            self.pending = end, new
-            return {}
-        if old:
-            first, today, last = (shown(t, self.zone(self.t)[1]).date() for t in (start, self.t, end))
-            extra = extra * (last - today).days // (last - first).days
-        self.period_end = end
-        self.install(new)
-        self.allow(extra)
-        return {"amount": extra}
+    def available(self, **use: Any) -> int:
+        return sum(n for _, n in self.open_at(self.t, Thing(use)))
 
-    def charge(self, name: str) -> Any:
-        no(name not in self.charges and name not in self.records, "unknown_charge")
-        no(name not in self.charges, "nothing_to_refund")
-        return self.charges[name]
+    def take(self, amount: int, parts: list[Any], lines: list[Any]) -> int:
+        """Draws what each part has, a line a lot; returns what they do not cover."""
+        for lot, part in parts:
+            n = min(amount, part)
+            lot.left, amount = lot.left - n, amount - n
+            lines += [Thing(lot=lot, left=n)] if n else []
+        return amount
 
-    def refund(self, name: str, amount: int | None = None) -> Any:
-        charge, left = self.charge(name), left_of(self.charge(name))
-        no(not left or (amount or 0) > left, "refund_exceeds_charge")
-        no(amount is not None and amount <= 0, "malformed")
-        self.give_back(charge, amount or left)
-        return {"amount": amount or left}
+    def repay(self) -> None:
+        self.debt = self.take(self.debt, self.open_at(self.t), self.repayments)
 
-    def open_dispute(self, name: str, charges: list[str], evidence: str) -> None:
-        no(not charges or not 1 <= len(evidence) <= 4_000, "malformed")
-        contested = [c for dispute in self.disputes.values() if dispute.is_open for c in dispute.charges]
-        for charge in charges:
-            no(self.charge(charge) and charge in contested, "dispute_refused")
-        self.disputes[name] = Thing(charges=charges, is_open=True)
+    def add_lot(self, name: str, amount: int, source: str, **terms: Any) -> None:
+        self.issues += 1
+        name = name or f"allowance#{self.issues}"
+        lot = Thing(name=name, origin=name, number=self.issues, source=source, left=amount, broken=0, exp=FAR)
+        lot.update({"priority": 20, "granted": self.t, "eff": self.t, "held_until": LONG_AGO} | terms)
+        self.lots |= {name: lot} if amount else {}
+        self.repay()
 
-    def decide_dispute(self, name: str, how: str) -> None:
-        no(name not in self.disputes, "unknown_dispute")
-        no(not self.disputes[name].is_open, "dispute_refused")
-        self.disputes[name].is_open = False
-        for charge in [self.charges[c] for c in self.disputes[name].charges] if how == "upheld" else []:
-            self.give_back(charge, left_of(charge))
+    def heir(self, sign: str, lot: Any, **terms: Any) -> Any:
+        """The lot that succeeds this one at this instant, one for each instant."""
+        name, fresh = f"{lot.name}{sign}{self.t.isoformat()}", Thing(lot, left=0, broken=0, rolls=False)
+        fresh.update(terms, name=name, granted=self.t, since=lot.since and self.t, held_until=LONG_AGO)
+        return self.lots.setdefault(name, fresh)
+
+    def give_back(self, charge: Any, amount: int) -> dict[str, Any]:
+        """What was debt, or drawn from a lot that is lost, lowers debt, then returns to what repaid debt, the latest first."""
+        charge.left -= amount
+        for lot, n in returned(charge.lines, amount):
+            if lot and self.gone.get(lot.origin) != "lost":
+                self.put(lot, n)
+                continue
+            lowered = min(n, self.debt)
+            self.debt -= lowered
+            repaid = [line for line in self.repayments if self.gone.get(line.lot.origin) != "lost"]
+            for payer, back in returned(repaid, n - lowered):
+                self.put(payer, back)
+        return {"amount": amount}
+
+    def put(self, lot: Any, n: int) -> None:
+        """Back to the lot, to its successor where it has expired, to nothing where its grant was voided."""
+        if n and lot.origin not in self.gone:
+            has_expired = lot.exp <= (lot.since or self.t)
+            to = self.heir("@", lot, eff=self.t, exp=self.t + 7 * DAY) if has_expired else lot
+            to.left += n
+            self.repay()
+
+    def void(self, origin: str, how: str) -> int:
+        """How much was left of a lot and its successors, also where holds set it aside; nothing is now."""
+        self.gone[origin], gone = how, 0
+        for lot in [x for x in self.lots.values() if x.origin == origin]:
+            gone, lot.left = gone + lot.left, 0
+            for hold in self.open_holds.values():
+                del hold.pins[lot.name]
+        return gone
+
+    def grant(self, name: str, amount: int, source: str = "promotional", **terms: Any) -> None:
+        eff, exp = terms.pop("effective", None) or self.t, terms.pop("expires", None) or FAR
+        no(lot_terms_refused=eff < self.t or exp <= eff, amount_out_of_range=amount <= 0)
+        self.add_lot(name, amount, source, eff=eff, exp=exp, **terms)
+
+    def void_grant(self, name: str) -> Any:
+        lot = self.lots.get(name, Thing())
+        no(unknown_lot=not lot, nothing_to_void=lot.source == "purchased" or lot.origin in self.gone)
+        return {"amount": self.void(lot.origin, "voided")}
+
+    def adjust(self, name: str, direction: str, amount: int, reason: Any, by: str, first: Any = None) -> Any:
+        no(adjustment_refused=not reason or (amount <= 0 and direction == "lower"))
+        no(amount_out_of_range=amount <= 0, second_person_needed=by == first)
+        if amount > CAP_OF_ONE_PERSON and not first:
+            self.proposals[name] = direction, amount, reason, by
+            return {"outcome": "proposed"}
+        no(adjustment_refused=direction == "lower" and amount > self.available())
+        if direction == "raise":
+            self.add_lot(name, amount, "raised")
+        self.take(amount * (direction == "lower"), self.open_at(self.t), [])
+        return {}
+
+    def approve(self, name: str, by: str) -> None:
+        no(unknown_adjustment=name not in self.proposals)
+        direction, amount, reason, first = self.proposals[name]
+        self.adjust(name, direction, amount, reason, by, first)
+        del self.proposals[name]
+
+    def request_top_up(self, ref: str, amount: int, cost: Any) -> None:
+        no(payment_reference_used=ref in self.payments, amount_out_of_range=amount <= 0)
+        self.payments[ref] = Thing(status="requested", terms=(amount, cost))
+
+    def top_up(self, ref: str, amount: int, cost: Any, **terms: Any) -> None:
+        payment = self.payments.get(ref, Thing())
+        no(payment_reference_used=payment.status == "settled")
+        no(payment_refused=payment.status == "requested" and payment.terms != (amount, cost))
+        self.grant(ref, amount, "purchased", **terms)
+        self.payments[ref] = Thing(status="settled", terms=(amount, cost))
+        self.auto.update({"flight": None, "failures": 0} if self.auto.flight == ref else {})
+
+    def fail_top_up(self, ref: str) -> None:
+        payment, auto = self.payments.get(ref, Thing()), self.auto
+        no(unknown_payment=not payment, payment_refused=payment.status != "requested")
+        payment.status = "failed"
+        if auto.flight == ref:
+            auto.update(flight=None, retry=self.t + 10 * MINUTE * 2**auto.failures)
+            auto.failures += 1
+
+    def chargeback(self, ref: str, becomes: str) -> Any:
+        payment = self.payments.get(ref, Thing())
+        no(unknown_payment=not payment, payment_not_settled=becomes == "open" and payment.status != "settled")
+        no(chargeback_refused=payment.chargeback != (None if becomes == "open" else "open"))
+        payment.chargeback, drawn = becomes, 0
+        line = [lot for lot in self.lots.values() if lot.origin == ref]
+        if becomes == "lost":
+            drawn = payment.terms[0] - sum(lot.broken for lot in line) - self.void(ref, "lost")
+        for lot in line:
+            late, lot.since = self.t - (lot.since or self.t), self.t if becomes == "open" else None
+            lot.exp, lot.held_until = min(lot.exp + late, FAR), min(lot.held_until + late, self.t)
+        self.debt += drawn
+        self.repay()
+        return {"amount": drawn}
+
+    def configure_auto(self, enabled: bool, **terms: Any) -> None:
+        auto = Thing(terms, enabled=enabled, failures=0, retry=LONG_AGO)
+        if enabled:
+            auto.price = auto.cost[0] + auto.cost[2]
+            least = min(auto.threshold, auto.amount, auto.failures_max, auto.price)
+            no(auto_top_up_refused=least <= 0 or auto.money_cap < auto.price)
+        self.auto.update(auto)
+
+    def look_at_auto(self) -> Any:
+        auto = self.auto
+        if self.status != "open" or not auto.enabled or auto.flight or auto.failures >= auto.failures_max:
+            return None
+        window = auto.window, self.window(auto.window, self.t)[0]
+        spent = auto.price + (auto.spent if auto.spent_in == window else 0)
+        if self.t < auto.retry or self.available() - self.debt >= auto.threshold or spent > auto.money_cap:
+            return None
+        auto.update(flight=f"auto{len(self.payments)}", spent_in=window, spent=spent)
+        self.request_top_up(auto.flight, auto.amount, auto.cost)
+        return auto.flight
+
+    def card_at(self, t: datetime) -> Any:
+        ahead = [(self.pending[0], self.pending[1].card_id)] if self["pending"] else []
+        card_id = [card_id for since, card_id in [*self.card_ids, *ahead] if since <= t][-1]
+        fitting = [card for card in self.cards if card["card_id"] == card_id and card["effective"] <= t]
+        return max(fitting, key=lambda card: card["effective"], default={"rates": {}})
+
+    def price(self, card: Any, action: str, meters: Any, t: datetime, moves: bool = True) -> Any:
+        no(unknown_action=action not in card["rates"])
+        kind, meter, price = card["rates"][action]
+        units = Fraction(1 if kind == "flat" else meters.get(meter, 0))
+        if kind != "graduated" or not units:
+            return ceil(units * price * 1_000_000) if units else None
+        key = card["card_id"], card["version"], action, self.window("period", t)[0]
+        before = self.units.get(key, Fraction(0))
+        self.units[key] = before + units * moves
+        return tiered(price, before + units) - tiered(price, before)
+
+    def quote(self, name: str, action: str, meters: Any, lasts: timedelta, project: str | None = None) -> Any:
+        card, quote = self.card_at(self.t), Thing(action=action, meters=meters, project=project)
+        quote.total = self.price(card, action, meters, self.t, moves=False)
+        no(malformed=quote.total is None)
+        self.quotes[name] = Thing(quote, card=card, expires=self.t + lasts)
+        return {"amount": quote.total}
+
+    def withdraw_quote(self, name: str) -> None:
+        quote = self.quotes.setdefault(name, Thing())
+        no(quote_withdrawn=quote.withdrawn, quote_used=quote.used)
+        quote.withdrawn = True
 
     def set_limit(self, limit: dict[str, Any], by_plan: bool = False) -> None:
         marks, old = limit["thresholds"], self.limits.get(limit["limit_id"])
-        moved = old and any(old[name] != limit[name] for name in ("window", "member", "project", "action"))
-        no(limit["cap"] < 0, "malformed")
-        no(moved or sorted({*marks}) != marks or not {*marks} <= {*range(1, 1_001)}, "limit_terms_refused")
-        fresh = {"since": self.window(limit["window"], self.t)[0], "reached": {}, "by_plan": by_plan}
+        moved = old and any(old[name] != limit[name] for name in ("window", *SCOPE))
+        no(malformed=limit["cap"] < 0)
+        no(limit_terms_refused=moved or sorted({*marks}) != marks or not {*marks} <= {*range(1, 1_001)})
+        fresh = {"since": self.window(limit["window"], self.t)[0], "reached": set(), "by_plan": by_plan}
         self.limits[limit["limit_id"]] = Thing((old or fresh) | limit)
 
     def remove_limit(self, limit_id: str) -> None:
-        no(limit_id not in self.limits, "unknown_limit")
+        no(unknown_limit=limit_id not in self.limits)
         del self.limits[limit_id]
 
-    def counted(self, limit: Thing, t: datetime) -> tuple[datetime, datetime, int, int]:
+    def counted(self, limit: Any, t: datetime) -> tuple[datetime, datetime, int, int]:
         """The window around an instant, what was used in it, and what holds set aside now."""
         start, end = self.window(limit.window, t)
-        used = sum(left_of(c) for c in self.charges.values() if fits(limit, c) and start <= c.occurred < end)
-        return (
-            start,
-            end,
-            used,
-            sum(sum(hold.pins.values()) for hold in self.open_holds() if fits(limit, hold)),
-        )
-
-    def charged(self, name: str, amount: int, lines: list[Any], debt: int, use: Thing) -> Any:
-        """The charge stands; what it did to limits, and to automatic top-up."""
-        self.debt += debt
-        self.charges[name] = Thing(use | {"amount": amount, "refunded": 0, "lines": [*lines, (None, debt)]})
-        passed, alerts = [], []
-        for limit_id, limit in sorted(self.limits.items()):
-            start, _, used, _ = self.counted(limit, use.occurred)
-            if fits(limit, use) and start >= limit.since:
-                passed += [limit_id] if limit.hard and used > limit.cap else []
-                reached = limit.reached.setdefault(start, [])
-                due = [
-                    n for n in limit.thresholds if used and used * 100 >= n * limit.cap and n not in reached
-                ]
-                reached += due
-                alerts += [(limit_id, n, start) for n in due]
-        told = {
-            "outcome": "charged",
-            "amount": amount,
-            "lines": [(lot.name, n) for lot, n in lines],
-            "debt": debt,
-        }
-        return told | {"passed": passed, "thresholds": alerts, "auto": self.look_at_auto()}
-
-    def quote(self, name: str, action: str, meters: Any, lasts: timedelta, project: str | None = None) -> Any:
-        card = self.card_at(self.t)
-        total = self.price(card, action, meters, self.t, moves=False)
-        no(total is None, "malformed")
-        quote = Thing(action=action, meters=meters, project=project, card=card, expires=self.t + lasts)
-        self.quotes[name] = Thing(quote, total=total, used=False, withdrawn=False, charged=False)
-        return {"amount": total}
-
-    def withdraw_quote(self, name: str) -> None:
-        quote = self.quotes.setdefault(name, Thing(used=False, withdrawn=False))
-        no(quote.withdrawn, "quote_withdrawn")
-        no(quote.used, "quote_used")
-        quote.withdrawn = True
-
-    def quoted(self, hold: Thing) -> Any:
-        quote = self.quotes[hold.quote]
-        no((quote.action, quote.project) != (hold.action, hold.project), "quote_not_ours")
-        no(quote.withdrawn, "quote_withdrawn")
-        no(quote.used, "quote_used")
-        no(self.t >= quote.expires, "quote_expired")
-        return quote.total
+        used = sum(c.left for c in self.charges.values() if start <= c.occurred < end and fits(limit, c))
+        return start, end, used, sum(h.pins.total() for h in self.open_holds.values() if fits(limit, h))
 
     def place_hold(self, name: str, action: str, amount: int | None = None, **terms: Any) -> Any:
-        hold = Thing(
-            NOBODYS | {"lasts": 3_600} | terms | {"action": action, "made": self.t, "ended": None, "pins": {}}
-        )
-        no(not 1 <= hold.lasts <= 86_400, "hold_terms_refused")
-        no((amount is None) == (hold.quote is None) or (amount is not None and amount <= 0), "malformed")
-        needed = self.quoted(hold) if amount is None else amount
-        beside = sum(self.held(lot) for lot in self.pays(action, hold.project))
-        rules: list[Any] = [(self.available(action, hold.project), "", 0, beside)]
+        hold = Thing({"lasts": 3_600} | terms, name=name, action=action, made=self.t, pins=Counter())
+        quote = self.quotes[hold.quote] if hold.quote else Thing(hold, total=amount, expires=FAR)
+        no(hold_terms_refused=not 1 <= hold.lasts <= 86_400)
+        no(malformed=(amount is None) == (hold.quote is None) or (amount is not None and amount <= 0))
+        no(quote_not_ours=(quote.action, quote.project) != (action, hold.project))
+        no(quote_withdrawn=quote.withdrawn, quote_used=quote.used, quote_expired=self.t >= quote.expires)
+        beside, parts = sum(map(self.held, self.pays(hold))), self.open_at(self.t, hold)
+        rules: list[Any] = [(sum(n for _, n in parts), "", 0, beside)]
         for limit_id, limit in self.limits.items():
-            _, _, used, held = self.counted(limit, self.t)
-            rules += (
-                [(limit.cap - used - held, limit_id, used, held)] if limit.hard and fits(limit, hold) else []
-            )
+            *_, used, held = self.counted(limit, self.t)
+            rules += [(limit.cap - used - held, limit_id, used, held)] * (limit.hard and fits(limit, hold))
         room, limit_id, used, held = min(rules)
-        if room < needed:
-            key = (limit_id, needed, action, hold.member, hold.project, hold.work)
-            repeated = self.t - self.denials.get(key, LONG_AGO) < MINUTE
-            self.denials[key] = self.denials[key] if repeated else self.t
-            told = {
-                "rule": "limit" if limit_id else "available",
-                "limit_id": limit_id,
-                "used": used,
-                "held": held,
-            }
-            told |= {
-                "requested": needed,
-                "limit": room + used + held if limit_id else room,
-                "repeated": repeated,
-            }
-            return told | {"outcome": "denied", "auto": self.look_at_auto()}
-        for lot in self.open_at(self.t, action, hold.project):
-            hold.pins[lot.name] = min(needed - sum(hold.pins.values()), self.free(lot))
-        self.holds[name], hold.expires = hold, self.t + timedelta(seconds=hold.lasts)
-        if hold.quote:
-            self.quotes[hold.quote].used = True
-        return {"outcome": "held", "amount": needed, "auto": self.look_at_auto()}
+        if room < quote.total:
+            key = limit_id, quote.total, action, hold.member, hold.project, hold.work
+            first = self.denials.get(key, LONG_AGO)
+            self.denials[key] = first if self.t - first < MINUTE else self.t
+            rule, cap = ("limit", room + used + held) if limit_id else ("available", room)
+            told = Thing(rule=rule, limit_id=limit_id, used=used, held=held, limit=cap, requested=quote.total)
+            return Thing(told, outcome="denied", repeated=self.t - first < MINUTE, auto=self.look_at_auto())
+        for lot, n in parts:
+            hold.pins[lot.name] = min(quote.total - hold.pins.total(), n)
+        self.holds[name] = self.open_holds[name] = hold
+        hold.expires, quote.used = self.t + timedelta(seconds=hold.lasts), True
+        return {"outcome": "held", "amount": quote.total, "auto": self.look_at_auto()}
 
     def open_hold(self, name: str) -> Any:
-        no(name not in self.holds, "unknown_hold")
-        no(self.holds[name].ended, "hold_not_open")
+        no(unknown_hold=name not in self.holds, hold_not_open=name not in self.open_holds)
         return self.holds[name]
 
     def extend_hold(self, name: str, lasts: int) -> None:
         hold, longer = self.open_hold(name), self.t + timedelta(seconds=lasts)
-        no(not 1 <= lasts <= 86_400 or longer > hold.made + 7 * DAY, "hold_terms_refused")
+        no(hold_terms_refused=not 1 <= lasts <= 86_400 or longer > hold.made + 7 * DAY)
         hold.expires = max(hold.expires, longer)
 
     def release_hold(self, name: str) -> None:
-        self.end_hold(self.open_hold(name))
+        self.open_hold(name).ended = self.t
+        del self.open_holds[name]
+        self.repay()
 
     def capture_hold(self, name: str, charge: str, amount: int, occurred: datetime | None = None) -> Any:
         hold, occurred = self.open_hold(name), occurred or self.t
-        no(amount <= 0 or not hold.made <= occurred <= self.t, "malformed")
-        plan, more = self.plan or Thing(captures={}, overdraft_cap=0), amount - sum(hold.pins.values())
-        policy = plan.captures.get(hold.action, "if_available")
-        no(more > 0 and policy == "reject", "capture_exceeds_hold")
+        no(malformed=amount <= 0 or not hold.made <= occurred <= self.t)
+        more, policy = amount - hold.pins.total(), self.plan.captures.get(hold.action, "if_available")
+        no(capture_exceeds_hold=more > 0 and policy == "reject")
         for limit in self.limits.values() if more > 0 else []:
             start, end, used, held = self.counted(limit, occurred)
             needed = used + (held + more if start <= self.t < end else amount)
             is_counted = limit.hard and fits(limit, hold) and start >= limit.since
-            no(is_counted and needed > limit.cap, "limit_exceeded")
-        lots = [x for t in (occurred, self.t) for x in self.open_at(t, hold.action, hold.project)]
-        debt = max(more - sum({x.name: self.free(x) for x in lots}.values()), 0)
-        no(debt and self.debt + debt > (policy == "overdraft") * plan.overdraft_cap, "insufficient_credits")
+            no(limit_exceeded=is_counted and needed > limit.cap)
+        free = {lot.name: n for t in (occurred, self.t) for lot, n in self.open_at(t, hold)}
+        debt = max(more - sum(free.values()), 0)
+        no(insufficient_credits=debt and self.debt + debt > (policy == "overdraft") * self.plan.overdraft_cap)
         return self.settle(charge, amount, occurred, hold, hold)
 
-    def settle(self, name: str, amount: int, occurred: datetime, use: Thing, hold: Any) -> Any:
+    def settle(self, name: str, amount: int, occurred: datetime, use: Any, hold: Any) -> Any:
         """A charge: first what the hold gives, then what was free when it occurred, then what is free now, then debt."""
+        has = [(x, min(hold.pins[x.name], self.free(x) if hold.ended else x.left)) for x in self.pays()]
         lines: list[Any] = []
-        left = self.take(amount, sorted(self.lots, key=order), lines, hold) if hold else amount
+        debt = self.take(amount, has, lines)
+        hold.pins.subtract({line.lot.name: line.left for line in lines})
         for t in (occurred, self.t):
-            left = self.take(left, self.open_at(t, use.action, use.project), lines)
-        if hold and not hold.ended and not any(hold.pins.values()):
-            self.end_hold(hold)
-        scope = Thing(member=use.member, project=use.project, action=use.action, occurred=occurred)
-        return self.charged(name, amount, lines, left, scope)
+            debt = self.take(debt, self.open_at(t, use), lines)
+        if not hold.ended and not hold.pins.total():
+            self.release_hold(hold.name)
+        self.debt += debt
+        told = Thing(outcome="charged", amount=amount, debt=debt, passed=[], thresholds=[])
+        told.lines, lines = [line.left for line in lines], [*lines, Thing(left=debt)]
+        charge = self.charges[name] = Thing(use, amount=amount, left=amount, occurred=occurred, lines=lines)
+        for limit_id, limit in sorted(self.limits.items()):
+            start, _, used, _ = self.counted(limit, occurred)
+            if fits(limit, charge) and start >= limit.since:
+                told.passed += [limit_id] * (limit.hard and used > limit.cap)
+                over = [n for n in limit.thresholds if used and used * 100 >= n * limit.cap]
+                told.thresholds += [(limit_id, n, start) for n in over if (n, start) not in limit.reached]
+                limit.reached |= {(n, start) for n in over}
+        return told | {"auto": self.look_at_auto()}
 
     def use(self, rid: str, action: str, meters: Any, occurred: datetime, **more: Any) -> Any:
-        use = Thing(NOBODYS | {"status": "succeeded"} | more, action=action, meters=meters, occurred=occurred)
+        use = Thing({"status": "succeeded"} | more, action=action, meters=meters, occurred=occurred)
         if rid in self.records:
             return {"outcome": "duplicate" if self.records[rid] == use else "conflict"}
-        no(self.status == "closed", "account_closed")
-        hold = self.holds.get(use.hold)
+        no(account_closed=self.status == "closed")
+        none = Thing(made=FAR, ended=LONG_AGO, pins=Counter())
+        hold = self.holds.get(use.hold, none)
         if rid in self.awaited or use.status != "succeeded":
             return self.waive(rid, use, hold)
-        amount = self.priced(use, hold)
-        self.records[rid] = use
+        is_within = hold.made <= occurred < (hold.ended or FAR)
+        quote = self.quotes[hold.quote] if hold.quote and is_within else Thing()
+        is_quoted = quote and not quote.charged and (quote.action, quote.meters) == (action, meters)
+        card = quote.card or self.card_at(occurred)
+        amount = quote.total if is_quoted else self.price(card, action, meters, occurred)
+        self.records[rid], quote.charged = use, quote.charged or is_quoted
         if amount is None:
             return {"outcome": "nothing_to_price"}
-        if hold and hold.ended and not (hold.made <= occurred < hold.ended and self.t < hold.ended + GRACE):
-            hold = None
-        return self.settle(rid, amount, occurred, use, hold)
+        serves = not hold.ended or (is_within and self.t < hold.ended + GRACE)
+        return self.settle(rid, amount, occurred, use, hold if serves else none)
 
-    def waive(self, rid: str, use: Thing, hold: Any) -> Any:
-        self.records[rid], named = use, use.corrects
-        self.awaited.pop(rid, None)
-        if hold and not hold.ended:
-            self.end_hold(hold)
-        if use.status == "succeeded":
-            return {"outcome": "corrected"}
+    def waive(self, rid: str, use: Any, hold: Any) -> Any:
+        self.records[rid], named = use, use.corrects if use.status != "succeeded" else None
+        self.awaited -= {rid}
+        if not hold.ended:
+            self.release_hold(hold.name)
         if named in self.charges:
-            self.give_back(self.charges[named], left_of(self.charges[named]))
-        elif named and named not in self.records:
-            self.awaited.setdefault(named, rid)
-        return {"outcome": "failed"}
+            self.give_back(self.charges[named], self.charges[named].left)
+        self.awaited |= {named} - {None, *self.charges, *self.records}
+        return {"outcome": "corrected" if use.status == "succeeded" else "failed"}
 
-    def priced(self, use: Thing, hold: Any) -> int | None:
-        if not (hold and hold.quote and hold.made <= use.occurred < (hold.ended or FAR)):
-            return self.price(self.card_at(use.occurred), use.action, use.meters, use.occurred)
-        quote = self.quotes[hold.quote]
-        if quote.charged or (quote.action, quote.meters) != (use.action, use.meters):
-            return self.price(quote.card, use.action, use.meters, use.occurred)
-        quote.charged = True
-        return quote.total  # type: ignore[no-any-return]
+    def charge(self, name: str) -> Any:
+        no(unknown_charge=name not in self.charges | self.records, nothing_to_refund=name not in self.charges)
+        return self.charges[name]
 
-    def look(self, t: datetime) -> Any:
-        self.pass_to(t)
-        parts = dict.fromkeys(("settled", "held", "withheld", "upcoming", "lapsed", "available"), 0)
-        lots = [
-            lot | {"held": self.held(lot), "withheld": bool(lot.since)}
-            for lot in sorted(self.lots, key=order)
-        ]
-        lots = [Thing(lot) for lot in lots if lot["left"]]
-        for lot in lots:
-            late = "lapsed" if lot.exp and lot.exp <= t else "available"
-            parts["withheld" if lot.since else "upcoming" if t < lot.eff else late] += lot.left - lot.held
-            parts |= {"settled": parts["settled"] + lot.left, "held": parts["held"] + lot.held}
-        limits = {}
-        for limit_id, limit in self.limits.items():
-            start, end, used, held = self.counted(limit, t)
-            told = {"start": start, "end": end, "used": used, "held": held, "cap": limit.cap}
-            limits[limit_id] = told | {"reached": limit.reached.get(start, [])}
-        told = {"debt": self.debt, "status": self.status, "limits": limits, "period_end": self.period_end}
-        told |= {"lots": lots, "holds": {name: hold for name, hold in self.holds.items() if not hold.ended}}
-        told |= {"plan": self.plan, "pending": self.pending, "auto": self.auto.flight}
-        return parts | told | {"next_due": min((fact[0] for fact in self.facts()), default=None)}
+    def refund(self, name: str, amount: int | None = None) -> Any:
+        charge = self.charge(name)
+        no(refund_exceeds_charge=not charge.left or (amount or 0) > charge.left)
+        no(malformed=amount is not None and amount <= 0)
+        return self.give_back(charge, amount or charge.left)
+
+    def open_dispute(self, name: str, charges: list[str], evidence: str) -> None:
+        no(malformed=not charges or not 1 <= len(evidence) <= 4_000)
+        contested = [charge for dispute in self.disputes.values() for charge in dispute]
+        for charge in charges:
+            no(dispute_refused=self.charge(charge) and charge in contested)
+        self.disputes[name] = charges
+
+    def decide_dispute(self, name: str, how: str) -> None:
+        no(unknown_dispute=name not in self.disputes, dispute_refused=not self.disputes.get(name))
+        for charge in [self.charges[c] for c in self.disputes[name]] if how == "upheld" else []:
+            self.give_back(charge, charge.left)
+        self.disputes[name] = []

@@ -192,7 +192,7 @@ def test_e8_limits_in_berlin() -> None:
     told = {"outcome": "denied", "used": 0, "held": 80 * ONE, "limit": 100 * ONE, "requested": 30 * ONE}
     assert denied | told == denied
     team.used("u", 80, "10-25 23:10", "10-25 23:20", hold="h", member="mira")
-    assert team.model.look(at("10-25 23:20"))["limits"]["l"]["used"] == 80 * ONE
+    assert team.model.counted(team.model.limits["l"], at("10-25 23:20"))[2] == 80 * ONE
     assert team.model.counted(team.model.limits["l"], at("10-25 22:59"))[:3] == (
         at("10-24 22:00"),
         at("10-25 23:00"),
@@ -271,7 +271,7 @@ def test_e10d_e23_holds_roll_first(holds: tuple[int, ...], held: tuple[int, ...]
     moved, stayed, lapsed = (n * ONE for n in held)
     assert lots["allowance#1~2026-12-01"] == (moved, moved)
     assert lots["allowance#1"] == (stayed + lapsed, stayed)
-    pins = [sorted(hold["pins"].values()) for hold in team.model.open_holds()]
+    pins = [sorted(hold["pins"].values()) for hold in team.model.open_holds.values()]
     assert pins == ([[stayed, moved]] if len(holds) == 1 else [[0, 40 * ONE], [10 * ONE, 30 * ONE]])
     for number in range(len(holds)):
         team.do("12-01 00:20", "release_hold", f"h{number}")

@@ -14,7 +14,7 @@ from domain.account.chargebacks import open_chargeback, win_chargeback
 from domain.account.events import CreditsCharged
 from domain.usage import UsageRecord
 from tests.simulation import laws
-from tests.simulation.oracle import Oracle, hasten
+from tests.simulation.oracle import Oracle
 from tests.simulation.product import Product, catalogue, passed, view
 from tests.simulation.stories import Again, Step, Story, Tick, story_of
 
@@ -48,7 +48,6 @@ class Lived:
 
 def live(story: Story) -> Lived:
     """The story was lived through without a difference. Raises: Difference."""
-    hasten()
     life = _Life(story)
     for index, step in enumerate(story.steps):
         life.index, life.step = index, step

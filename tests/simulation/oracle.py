@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,8 +11,7 @@ import msgspec
 from domain import commands as c
 from domain.account.events import CostBasis, LimitTerms
 from domain.usage import UsageRecord
-from tests.domain import model_calendar as rules
-from tests.domain.model import Model, ModelRefusal, Thing, no
+from tests.domain.model import FAR, Model, ModelRefusal, no
 from tests.simulation import world
 from tests.simulation.stories import Again, Ask, AskQuote, ProviderAnswers, Step, Tick
 
@@ -21,38 +19,6 @@ Heard = dict[str, Any]
 """What came of a step, in a form that both sides share."""
 
 CARDS = world.model_cards()
-
-
-def _share(self: Thing, *given: Any, **named: Any) -> None:
-    dict.__init__(self, *given, **named)
-    self.__dict__ = self
-
-
-def hasten() -> None:
-    """The model looks up windows that it has reckoned before, and finds what it names at once; its rules stay as they are."""
-    if "__getattr__" in vars(Thing):
-        # A dict that is its own namespace reads the same, without a call for every name.
-        del Thing.__getattr__, Thing.__setattr__
-        setattr(Thing, "__init__", _share)  # noqa: B010 - a class is changed on purpose
-    reckoned = rules.bounds
-    if reckoned.__name__ == "remembered":
-        return
-    known: dict[tuple[str, str, int], list[tuple[datetime, datetime]]] = {}
-
-    def remembered(kind: str, t: datetime, zone: str, anchor: int) -> tuple[datetime, datetime]:
-        windows = known.setdefault((kind, zone, anchor if kind == "period" else 0), [])
-        place = bisect_right(windows, t, key=_start)
-        if place and t < windows[place - 1][1]:
-            return windows[place - 1]
-        found = reckoned(kind, t, zone, anchor)
-        windows.insert(place, found)
-        return found
-
-    setattr(rules, "bounds", remembered)  # noqa: B010 - its type is that of the cache around it
-
-
-def _start(window: tuple[datetime, datetime]) -> datetime:
-    return window[0]
 
 
 def plain(at: datetime) -> datetime:
@@ -80,16 +46,17 @@ class Oracle:
         self.models: dict[str, Told] = {}
         self.asked: dict[tuple[str, int], Step] = {}
         self.autos: dict[str, str] = {}
+        self.answered: dict[tuple[str, str, int], tuple[bytes, Heard]] = {}
         self.heard_autos: set[tuple[str, str]] = set()
 
     def hear(self, step: Step, request: tuple[int, CostBasis] | None) -> Heard:
         """What becomes of the step; ``request`` is what the latest automatic request asked for."""
         try:
             result = self._ask(step, request)
-        except ModelRefusal as no:
+        except ModelRefusal as refusal:
             if isinstance(step.ask, UsageRecord):
-                return {"outcome": "parked", "code": no.code, "auto": False}
-            return {"outcome": no.code}
+                return {"outcome": "parked", "code": str(refusal), "auto": False}
+            return {"outcome": str(refusal)}
         auto = result.get("auto")
         if auto and (step.team, auto) not in self.heard_autos:
             # What is answered once more under an old key requests nothing.
@@ -99,16 +66,19 @@ class Oracle:
 
     def view(self, team: str, at: datetime) -> dict[str, Any]:
         """The team as it is at an instant."""
-        seen = self.models[team].look(plain(at))
+        model = self.models[team]
+        seen = model.look(plain(at))
         order = {lot["name"]: place for place, lot in enumerate(seen["lots"])}
         return {
             **{key: seen[key] for key in _SAME},
-            "auto": seen["auto"] is not None,
-            "plan": _plan_named(seen["plan"]),
+            "auto": seen.auto.flight is not None,
+            "plan": _plan_named(seen.plan if seen.plan.plan_id else None),
             "pending": seen["pending"] and _plan_named(seen["pending"][1]),
             "lots": [tuple(lot[key] for key in _LOT) for lot in seen["lots"]],
-            "holds": [_hold_told(hold, order) for hold in seen["holds"].values()],
-            "limits": {name: _limit_told(limit) for name, limit in seen["limits"].items()},
+            "holds": [_hold_told(hold, order) for hold in seen.open_holds.values()],
+            "limits": {
+                name: _limit_told(limit, model.counted(limit, model.t)) for name, limit in seen.limits.items()
+            },
         }
 
     def _ask(self, step: Step, request: tuple[int, CostBasis] | None) -> Heard:
@@ -116,12 +86,13 @@ class Oracle:
         if isinstance(ask, c.OpenAccount) and step.team not in self.models:
             self.models[step.team] = Told(t, ask.zone, ask.anchor_day, CARDS)
             self.asked[step.team, step.number] = step
-            key = (step.principal, step.number)
-            return self.models[step.team].once(key, msgspec.json.encode(ask), lambda: {"outcome": "done"})
+            key = (step.team, step.principal, step.number)
+            self.answered[key] = msgspec.json.encode(ask), {"outcome": "done"}
+            return {"outcome": "done"}
         model = self.models[step.team]
         if isinstance(ask, Again):
             first = self.asked[step.team, ask.step]
-            return self._once(model, t, first.number, changed(first.ask, ask), first.principal)
+            return self._once(step.team, t, first.number, changed(first.ask, ask), first.principal)
         self.asked[step.team, step.number] = step
         if isinstance(ask, Tick):
             model.look(t)
@@ -131,20 +102,22 @@ class Oracle:
         if isinstance(ask, AskQuote):
             name = f"@{step.number}"
             lasts = timedelta(seconds=ask.lasts_seconds)
-            result = model.do(t, "quote", name, ask.action, ask.meters, lasts, ask.project)
-            no(result["amount"] is None, "malformed")
-            return result
+            return model.do(t, "quote", name, ask.action, ask.meters, lasts, ask.project)
         if isinstance(ask, ProviderAnswers):
             assert request is not None, "nothing was requested, so nobody answers"
             command = answered(step.team, self.autos[step.team], ask, request)
-            return self._once(model, t, step.number, command, step.principal)
-        return self._once(model, t, step.number, ask, step.principal)
+            return self._once(step.team, t, step.number, command, step.principal)
+        return self._once(step.team, t, step.number, ask, step.principal)
 
-    def _once(self, model: Model, t: datetime, number: int, ask: Ask, principal: str) -> Heard:
+    def _once(self, team: str, t: datetime, number: int, ask: Ask, principal: str) -> Heard:
         assert isinstance(ask, c.Command)
         body = msgspec.json.encode(ask)
         name, given, terms = _COMMANDS[type(ask)](f"@{number}", ask, principal)
-        return model.once((principal, number), body, lambda: model.do(t, name, *given, **terms))
+        key = (team, principal, number)
+        if key not in self.answered:
+            self.answered[key] = body, self.models[team].do(t, name, *given, **terms)
+        no(idempotency_key_reused=self.answered[key][0] != body)
+        return self.answered[key][1]
 
 
 _SAME = (
@@ -158,7 +131,6 @@ _SAME = (
     "status",
     "period_end",
 )
-FOR_EVER = 9999
 _LOT = ("left", "held", "withheld", "source", "exp", "eff", "priority", "action", "project")
 
 
@@ -171,9 +143,11 @@ def _hold_told(hold: dict[str, Any], order: dict[str, int]) -> tuple[datetime, i
     return hold["expires"], sum(n for _, n in pins), [n for _, n in pins]
 
 
-def _limit_told(limit: dict[str, Any]) -> dict[str, Any]:
-    end = None if limit["end"].year == FOR_EVER else limit["end"]
-    return {**limit, "end": end, "reached": sorted(limit["reached"])}
+def _limit_told(limit: Heard, counted: tuple[datetime, datetime, int, int]) -> Heard:
+    start, end, used, held = counted
+    reached = sorted(percent for percent, since in limit["reached"] if since == start)
+    told = {"start": start, "end": None if end == FAR else end, "used": used, "held": held}
+    return told | {"cap": limit["cap"], "reached": reached}
 
 
 def shared(result: Heard) -> Heard:
@@ -183,7 +157,7 @@ def shared(result: Heard) -> Heard:
         if key in result:
             heard[key] = result[key]
     if "lines" in result:
-        heard["lines"] = [n for _, n in result["lines"]]
+        heard["lines"] = result["lines"]
     if result.get("passed"):
         heard["passed"] = sorted(result["passed"])
     if result.get("thresholds"):
@@ -303,9 +277,9 @@ def _hold(name: str, a: c.PlaceHold, by: str) -> Call:
 
 _COMMANDS: dict[type[c.Command], Callable[[str, Any, str], Call]] = {
     c.OpenAccount: lambda name, a, by: ("refuse", ["account_already_open"], {}),
-    c.SuspendAccount: lambda name, a, by: ("suspend", [], {}),
-    c.ResumeAccount: lambda name, a, by: ("resume", [], {}),
-    c.CloseAccount: lambda name, a, by: ("close", [], {}),
+    c.SuspendAccount: lambda name, a, by: ("become", ["suspended"], {}),
+    c.ResumeAccount: lambda name, a, by: ("become", ["open"], {}),
+    c.CloseAccount: lambda name, a, by: ("become", ["closed"], {}),
     c.AssignPlan: _assign,
     c.ScheduleZoneChange: _zone,
     c.GrantCredits: lambda name, a, by: ("grant", [name, a.amount_micros, a.source], _lot(a)),
