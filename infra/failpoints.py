@@ -30,7 +30,24 @@ OF_ARCHIVERS = (
 OF_RESTORERS = ("restore.before_commit", "restore.after_commit")
 """The places that restoring passes."""
 
-NAMES = (*OF_WORKERS, "relay.before_mark", *OF_ARCHIVERS, *OF_RESTORERS)
+OF_MOVES = (
+    "shard.after_portion",
+    "shard.after_read_model",
+    "shard.in_freeze",
+    "shard.after_copy",
+    "shard.after_leaving",
+    "shard.after_arriving",
+)
+"""The places that a move of a shard to another database passes."""
+
+NAMES = (
+    *OF_WORKERS,
+    "stream.between_databases",
+    "relay.before_mark",
+    *OF_ARCHIVERS,
+    *OF_RESTORERS,
+    *OF_MOVES,
+)
 """Every place there is, so that a test can go through all of them."""
 
 VARIABLE = "COFFER_FAILPOINT"
