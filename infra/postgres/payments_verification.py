@@ -22,6 +22,7 @@ WITH applied AS (
 ), told AS (
     SELECT usage_key AS claim, originator_version AS version, topic FROM ledger_events
     WHERE topic = ANY(%s) AND usage_key IS NOT NULL AND position('"record_key":"'::bytea IN state) > 0
+    UNION ALL SELECT usage_key, originator_version, topic FROM archived_claim WHERE topic IS NOT NULL
 )
 SELECT a.topic, a.part, a.kafka_offset, a.claim, a.version, t.claim, t.version, t.topic
 FROM applied a FULL JOIN told t ON t.claim = a.claim AND t.version = a.version

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from heapq import merge
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -16,6 +18,9 @@ from psycopg.rows import TupleRow
 
 from domain.account.events import HoldDenied
 from domain.team.state import team_stream_id
+from infra.postgres.archive_reading import ArchiveReading
+from infra.postgres.archived import Gone
+from infra.postgres.kept_heads import kept_on_file
 from infra.postgres.mapper import ACCOUNT_SHAPES, TEAM_SHAPES
 from infra.postgres.payments_verification import check_payments
 from infra.postgres.read_models import StatementModel, statement_row
@@ -101,24 +106,36 @@ class _Verification:
         asked = [shard] if shard is not None else list(range(self._shards.count))
         if team_id is not None:
             asked = [self._shards.shard_of(team_id)]
-        with self._shards.own_connection_for(asked[0]) as connection:
-            connection.isolation_level = IsolationLevel.REPEATABLE_READ
-            connection.read_only = True
-            connection.autocommit = True
-            everything = shard is None and team_id is None
-            origins = OriginCounts({})
-            accounted: dict[Coordinates, Outcomes] = {}
+        everything = shard is None and team_id is None
+        origins = OriginCounts({})
+        accounted: dict[Coordinates, Outcomes] = {}
+        with ExitStack() as opened:
+            names = self._shards.databases if everything else [self._shards.home_of(asked[0])]
+            databases = {name: opened.enter_context(self._reading(name)) for name in names}
             if everything:
-                with connection.transaction():
-                    origins = OriginCounts(_log_positions(connection))
-                    accounted = self._stream(connection)
+                # Where a partition brings records of teams of another database, these are of two instants.
+                below: dict[int, int] = {}
+                for connection in databases.values():
+                    with connection.transaction():
+                        below |= _log_positions(connection)
+                        accounted |= self._stream(connection)
+                origins = OriginCounts(below)
             for each in asked:
                 if self._is_enough():
                     break
-                self._shard(connection, each, team_id, origins)
+                self._shard(databases[self._shards.home_of(each)], each, team_id, origins)
             if everything and not self._is_enough():
                 self._findings += check_origins(accounted, origins.counts)
         return self._told()
+
+    @contextmanager
+    def _reading(self, database: str) -> Iterator[Connection]:
+        """A connection that reads at one instant in each transaction."""
+        with self._shards.own_connection_to(database) as connection:
+            connection.isolation_level = IsolationLevel.REPEATABLE_READ
+            connection.read_only = True
+            connection.autocommit = True
+            yield connection
 
     def _told(self) -> Verified:
         return Verified(
@@ -141,28 +158,45 @@ class _Verification:
                 self._findings += _check_denials(connection, shard)
                 self._findings += _check_tracking(connection, shard)
             self._events_in_log += _log_positions(connection).get(shard, 0)
+        archives = ArchiveReading(connection, shard)
         after = ""
         while not self._is_enough():
             with connection.transaction():
                 heads = _heads(connection, shard, after, team_id)
                 if not heads:
                     break
-                self._chunk(connection, shard, heads, origins)
+                self._chunk(connection, archives, shard, heads, origins)
             after = heads[-1].team_id
             self._progress(self._told())
             if team_id is not None:
                 break
+        if team_id is None and not self._is_enough():
+            archives.check_count()
+        self._findings += archives.findings
 
     def _chunk(
-        self, connection: Connection, shard: int, heads: Sequence[StoredHead], origins: OriginCounts
+        self,
+        connection: Connection,
+        archives: ArchiveReading,
+        shard: int,
+        heads: Sequence[StoredHead],
+        origins: OriginCounts,
     ) -> None:
-        """The accounts of these heads, each with its streams side by side in order of the account's id."""
+        """The accounts of these heads, each with its streams side by side in order of the account's id.
+
+        One with events in an archive that cannot be read is not compared; that archive is among the findings.
+        """
         tracked = _statement_position(connection, shard)
         entries = _entries(connection, shard, [head.team_id for head in heads])
-        events = _Streams(_events(connection, shard, [head.account_id for head in heads]))
+        kept = kept_on_file(connection, shard, [head.team_id for head in heads])
+        accounts = [head.account_id for head in heads]
+        gone = archives.gone(accounts)
+        events = _Streams(_with_archived(connection, archives, shard, accounts, gone, "events"))
         rows = _Streams(_statement(connection, shard, heads))
         for head in sorted(heads, key=lambda head: head.account_id):
             account_id = head.account_id
+            if not archives.is_readable(gone.get(account_id, ())):
+                continue
             stored = AccountOnFile(
                 shard,
                 head,
@@ -170,17 +204,23 @@ class _Verification:
                 entries.get(head.team_id, {}),
                 (statement_row(row[1:]) for row in rows.of(account_id)),
                 tracked,
+                kept.get(head.team_id),
             )
             self._findings += check_account(stored, ACCOUNT_SHAPES.decode, origins)
             self._teams += 1
-        self._paperwork(connection, shard, heads)
+        self._paperwork(connection, archives, shard, heads)
 
-    def _paperwork(self, connection: Connection, shard: int, heads: Sequence[StoredHead]) -> None:
+    def _paperwork(
+        self, connection: Connection, archives: ArchiveReading, shard: int, heads: Sequence[StoredHead]
+    ) -> None:
         """The people and paperwork of the teams that have these accounts, read at the same instant."""
         streams = {team_stream_id(head.team_id): head.team_id for head in heads}
         found = _team_heads(connection, shard, list(streams.values()))
-        events = _Streams(_events(connection, shard, list(streams)))
+        gone = archives.gone(list(streams))
+        events = _Streams(_with_archived(connection, archives, shard, list(streams), gone, "paperwork"))
         for stream_id, team_id in sorted(streams.items()):
+            if not archives.is_readable(gone.get(stream_id, ())):
+                continue
             stored = PaperworkOnFile(
                 shard,
                 team_id,
@@ -220,7 +260,7 @@ class _Streams:
 
 
 def _log_positions(connection: Connection) -> dict[int, int]:
-    return dict(connection.execute("SELECT shard, position FROM shard_log").fetchall())
+    return dict(connection.execute("SELECT shard, position FROM shard_log WHERE lives_here").fetchall())
 
 
 def _statement_position(connection: Connection, shard: int) -> int:
@@ -272,16 +312,29 @@ def _team_heads(connection: Connection, shard: int, teams: list[str]) -> dict[st
     return {row[0]: StoredTeamHead._make(row) for row in rows}
 
 
-def _events(connection: Connection, shard: int, streams: Sequence[UUID]) -> Iterator[TupleRow]:
+def _events(connection: Connection, shard: int, streams: Sequence[UUID], name: str) -> Iterator[TupleRow]:
     """All events of these streams, also those beyond their heads, by stream and version."""
     return _fetched(
         connection,
-        "events",
+        name,
         "SELECT originator_id, originator_version, position, topic, state, uuid_send(usage_key), previous_hash, hash"
         " FROM ledger_events WHERE shard = %s AND originator_id = ANY(%s)"
         " ORDER BY originator_id, originator_version",
         (shard, list(streams)),
     )
+
+
+def _with_archived(
+    connection: Connection,
+    archives: ArchiveReading,
+    shard: int,
+    streams: Sequence[UUID],
+    gone: dict[UUID, list[Gone]],
+    name: str,
+) -> Iterator[TupleRow]:
+    """All events of these streams, by stream and version: those in the log, and those that left it for files."""
+    in_log = _events(connection, shard, streams, name)
+    return merge(in_log, archives.rows(gone), key=itemgetter(0, 1)) if gone else in_log
 
 
 def _statement(connection: Connection, shard: int, heads: Sequence[StoredHead]) -> Iterator[TupleRow]:
@@ -306,29 +359,41 @@ def _fetched(connection: Connection, name: str, query: str, values: Sequence[obj
 
 
 def _check_positions(connection: Connection, shard: int) -> Iterator[Finding]:
-    """Positions of the shard are 1 to N, and the counter says N."""
+    """Positions of the shard are 1 to N, less those that left for archives, and the counter says N."""
     row = connection.execute(
-        "SELECT count(*), coalesce(min(position), 1), coalesce(max(position), 0),"
-        " (SELECT position FROM shard_log l WHERE l.shard = %s) FROM ledger_events WHERE shard = %s",
-        (shard, shard),
+        "SELECT count(position), count(*) FILTER (WHERE position > archived.through), coalesce(max(position), 0),"
+        " archived.through, archived.gone, (SELECT position FROM shard_log l WHERE l.shard = %(shard)s) FROM (SELECT"
+        " coalesce((SELECT max(last_position) FROM archive WHERE shard = %(shard)s), 0) AS through, coalesce((SELECT"
+        " sum(gone_through - gone_after) FROM archive_stream WHERE shard = %(shard)s), 0)::bigint AS gone) AS archived"
+        " LEFT JOIN ledger_events ON shard = %(shard)s GROUP BY archived.through, archived.gone",
+        {"shard": shard},
     ).fetchone()
     assert row is not None
-    count, first, last, counter = row
+    count, since, last, through, gone, counter = row
+    last = max(last, through)
     if counter != last:
         yield Finding(table="shard_log", shard=shard, what="position", expected=str(last), found=str(counter))
-    if first != 1 or last != count:
-        yield _first_gap(connection, shard)
+    if through + since != last:
+        yield _first_gap(connection, shard, through)
+    elif count - since + gone != through:
+        yield Finding(
+            table="ledger_events",
+            shard=shard,
+            what=f"events up to position {through} of the shard, besides {gone} in archives",
+            expected=str(through - gone),
+            found=str(count - since),
+        )
 
 
-def _first_gap(connection: Connection, shard: int) -> Finding:
+def _first_gap(connection: Connection, shard: int, after: int) -> Finding:
     row = connection.execute(
         "SELECT e.place, coalesce(h.team_id, t.team_id), e.originator_version"
         " FROM (SELECT position, originator_id, originator_version,"
-        " row_number() OVER (ORDER BY position) AS place FROM ledger_events WHERE shard = %s) AS e"
+        " row_number() OVER (ORDER BY position) + %s AS place FROM ledger_events WHERE shard = %s AND position > %s) AS e"
         " LEFT JOIN account_head h ON h.shard = %s AND h.account_id = e.originator_id"
         " LEFT JOIN team_head t ON t.shard = %s AND t.stream_id = e.originator_id"
         " WHERE e.position <> e.place ORDER BY e.position LIMIT 1",
-        (shard, shard, shard),
+        (after, shard, after, shard, shard),
     ).fetchone()
     place, team_id, version = row if row else (None, None, None)
     return Finding(
@@ -396,6 +461,8 @@ def _check_denials(connection: Connection, shard: int) -> Iterator[Finding]:
         "SELECT d.team_id, d.version FROM denial_repeat d WHERE d.shard = %s AND NOT EXISTS ("
         " SELECT FROM account_head h JOIN ledger_events e ON e.shard = h.shard AND e.originator_id = h.account_id"
         " WHERE h.shard = d.shard AND h.team_id = d.team_id AND e.originator_version = d.version AND e.topic = %s)"
+        " AND NOT EXISTS (SELECT FROM account_head h JOIN archive_stream s ON s.shard = h.shard AND s.stream_id = h.account_id"
+        " WHERE h.shard = d.shard AND h.team_id = d.team_id AND d.version > s.gone_after AND d.version <= s.gone_through)"
         " ORDER BY 1, 2 LIMIT 100",
         (shard, HoldDenied.TOPIC),
     ).fetchall()
@@ -470,7 +537,8 @@ _OF_PARTITION = "shard = %s AND cluster_id = %s AND topic_id = %s AND part = %s"
 
 def _partitions(connection: Connection) -> list[_Partition]:
     rows = connection.execute(
-        "SELECT shard, cluster_id, topic_id, topic, part, next_offset FROM consumed ORDER BY topic, part, topic_id"
+        "SELECT shard, cluster_id, topic_id, topic, part, next_offset FROM consumed JOIN shard_log USING (shard)"
+        " WHERE lives_here ORDER BY topic, part, topic_id"
     ).fetchall()
     return [_Partition._make(row) for row in rows]
 

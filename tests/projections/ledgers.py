@@ -33,12 +33,14 @@ CATALOGUE: Catalogue = a_catalogue(unit_card())
 class ATeam:
     """A team whose decisions are written to a ledger one by one."""
 
-    def __init__(self, shards: ShardMap, team_id: str, streamed: bool = False) -> None:
+    def __init__(
+        self, shards: ShardMap, team_id: str, streamed: bool = False, at: str = "2026-11-01 00:00"
+    ) -> None:
         self._store = PostgresLedgerStore(shards)
         self._streamed = streamed
         self._saves = 0
         self.team_id = team_id
-        self.at: datetime = when("2026-11-01 00:00")
+        self.at: datetime = when(at)
         self._index = IndexOverlay()
         self._account: TeamAccount | None = None
         self._decide(lambda decision: open_account(decision, team_id))
