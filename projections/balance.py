@@ -119,7 +119,7 @@ def balance_as_booked(account: TeamAccount, at: datetime, position: int, version
 
 def available_micros(account: TeamAccount, at: datetime) -> int:
     """What may be spent at ``at`` of an account on which everything due by then is booked."""
-    return sum(lot.free_micros for lot in account.lots if is_open_at(lot.terms, at))
+    return sum([lot.free_micros for lot in account.lots if is_open_at(lot.terms, at)])
 
 
 def lot_state(lot: Lot, at: datetime) -> LotState:

@@ -152,6 +152,8 @@ class BalanceStory:
         self, newest: int = NEWEST_DEFAULT, replay: Replay | None = None, months: Months | None = None
     ) -> None:
         self._replay = replay or Replay()
+        # Told by the events alone: that the account has the same sums is what makes the explanation one.
+        self._sums = self._replay.sums
         self._happened = Happened(newest, months)
         self._lots: dict[str, LotStory] = {}
 
@@ -174,9 +176,10 @@ class BalanceStory:
 
     def play(self, recorded: RecordedEvent) -> None:
         """The event belongs to what is explained."""
-        before = self._replay.sums
+        before = self._sums
         self._replay.play(recorded)
-        change = self._replay.sums.less(before)
+        self._sums = sums_after(recorded.event, before)
+        change = self._sums.less(before)
         self._happened.take(recorded.event, recorded.originator_version, change)
         take_lots(self._lots, recorded.event, recorded.originator_version)
 
@@ -200,7 +203,7 @@ class BalanceStory:
         else:
             at = max(at, account.recorded_at)
             account, due = self._replay.due(at, index)
-        sums = self._replay.sums
+        sums = self._sums
         for event in due:
             after = sums_after(event, sums)
             self._happened.take(event, None, after.less(sums))

@@ -29,6 +29,8 @@ KeptKind = IndexKind | Literal["told_lot", "told_month"]
 """An entry of the account's index. told_lot: how a lot came, and what each kind of event changed in it. told_month: the movements
 of one kind in one month."""
 
+TOLD_KINDS = frozenset({"told_lot", "told_month"})
+
 OnFile = Callable[[Collection[tuple[KeptKind, str]]], Mapping[tuple[KeptKind, str], bytes]]
 """The entries of these kinds and keys as they were last kept; one without is absent."""
 
@@ -52,6 +54,22 @@ class Kept(NamedTuple):
     entries: list[KeptEntry]
 
 
+class KeptRow(NamedTuple):
+    """An account as it is on file at a kept version, to be compared with what should be."""
+
+    position: int
+    chain_hash: bytes
+    recorded_at: datetime
+    state: bytes
+
+
+class KeptOnFile(NamedTuple):
+    """All that is kept of one account, by version; entries by kind and key."""
+
+    heads: Mapping[int, KeptRow]
+    entries: Mapping[int, Mapping[tuple[str, str], bytes | None]]
+
+
 class KeptAccount(NamedTuple):
     """An account as it was kept, which is the reader's own: it may be changed. ``position`` is that of its last event."""
 
@@ -61,14 +79,14 @@ class KeptAccount(NamedTuple):
 
 
 class Keeping:
-    """Watches the events of one account as they are applied, and says what is to be kept at every so many versions.
+    """Watches the events of one account as they are applied, and says what is to be kept at the versions that ``keeps`` names.
 
     ``account`` is the one that was kept last, None before the first event; ``on_file`` gives entries as they were then.
     """
 
-    def __init__(self, account: TeamAccount | None, on_file: OnFile, every: int = KEEP_EVERY) -> None:
+    def __init__(self, account: TeamAccount | None, on_file: OnFile, keeps: Callable[[int], bool]) -> None:
         self._on_file = on_file
-        self._every = every
+        self._keeps = keeps
         self._sums = NOTHING if account is None else sums_of(account)
         self._entries: dict[tuple[KeptKind, str], bytes | None] = {}
         self._lots: dict[str, LotStory] = {}
@@ -86,7 +104,7 @@ class Keeping:
             add_to_months(self._months, event, after.less(self._sums))
         take_lots(self._lots, event, version)
         self._sums = after
-        return None if version % self._every else self._kept(version, account)
+        return self._kept(version, account) if self._keeps(version) else None
 
     def _kept(self, version: int, account: TeamAccount) -> Kept:
         self._tell_what_happened()

@@ -25,7 +25,7 @@ from domain.account.events import (
 from domain.account.index import AccountIndex, IndexKind, IndexOverlay, UsageOnFile
 from domain.account.state import Hold, TeamAccount
 from projections.balance import available_micros
-from projections.moves import NOTHING, sums_after, sums_of
+from projections.moves import NOTHING, Sums, sums_of
 from projections.statement import told_of
 from projections.words import event_words
 
@@ -111,7 +111,7 @@ WHOLE = ReplayFilter()
 
 
 class Replay:
-    """Folds one stream event by event; ``account``, ``index`` and ``sums`` are as after the last event that was played.
+    """Folds one stream event by event; ``account`` and ``index`` are as after the last event that was played.
 
     Told an ``account``, which is the replay's own from then on, it begins after that account's version, with ``index`` beneath
     what it plays. With ``keeps_index`` False memory is bounded by what is open, however long the stream.
@@ -126,8 +126,12 @@ class Replay:
     ) -> None:
         self.account = account
         self.index = IndexOverlay(index)
-        self.sums = NOTHING if account is None else sums_of(account)
         self._keeps_index = keeps_index
+
+    @property
+    def sums(self) -> Sums:
+        """Settled credits, debt, and what of the settled is set aside, as the account has them."""
+        return NOTHING if self.account is None else sums_of(self.account)
 
     def play(self, recorded: RecordedEvent) -> TeamAccount:
         """The event is applied; returns the account, which the next event changes.
@@ -143,7 +147,6 @@ class Replay:
             if self._keeps_index:
                 for change in changes:
                     self.index.put(change)
-        self.sums = sums_after(event, self.sums)
         return self.account
 
     def step(self, recorded: RecordedEvent) -> ReplayStep:

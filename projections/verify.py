@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -30,6 +30,7 @@ from domain.team.events import TeamEvent
 from domain.team.state import TEAM_SCHEMA, Team, team_stream_id
 from domain.times import instant_text
 from domain.usage import usage_key
+from projections.keeping import TOLD_KINDS, Keeping, Kept, KeptKind, KeptOnFile
 from projections.moves import NOTHING, sums_after
 from projections.statement import StatementRow, rows_of
 
@@ -137,6 +138,7 @@ class AccountOnFile(NamedTuple):
     entries: Mapping[tuple[str, str], bytes]
     statement: Iterator[StatementRow]
     statement_position: int
+    kept: KeptOnFile | None = None
 
 
 class PaperworkOnFile(NamedTuple):
@@ -296,6 +298,7 @@ class _AccountCheck(_StreamCheck):
         self._index: dict[tuple[str, str], bytes] = {}
         self._sums = NOTHING
         self._next_row = next(stored.statement, None)
+        self._kept = _KeptCheck(stored.kept, self._find) if stored.kept is not None else None
 
     def take(self, stored: StoredEvent) -> None:
         """The event is checked against its predecessor, folded, and its statement row compared."""
@@ -316,6 +319,8 @@ class _AccountCheck(_StreamCheck):
         self._check_head()
         if self._folds:
             self._check_index()
+        if self._folds and self._kept is not None:
+            self._kept.end()
 
     def _decoded(self, stored: StoredEvent) -> AccountEvent | None:
         try:
@@ -338,7 +343,7 @@ class _AccountCheck(_StreamCheck):
 
     def _fold(self, stored: StoredEvent, event: AccountEvent) -> None:
         try:
-            self._apply(event)
+            self._apply(stored, event)
         except (AssertionError, KeyError, ValueError, TypeError) as error:
             self._find(
                 "ledger_events", stored.version, "fold", "an event that follows from those before", error
@@ -356,16 +361,20 @@ class _AccountCheck(_StreamCheck):
                 "ledger_events", stored.version, "place in time", account.recorded_at, event.recorded_at
             )
 
-    def _apply(self, event: AccountEvent) -> None:
+    def _apply(self, stored: StoredEvent, event: AccountEvent) -> None:
         if self._account is None:
             if not isinstance(event, AccountOpened):
                 raise ValueError(f"{type(event).__name__} comes first, not AccountOpened")
             if event.team_id != self._head.team_id:
                 raise ValueError(f"the account was opened for team {event.team_id!r}")
             self._account = opened(event)
-            return
-        for change in apply(self._account, event):
+            changes: Sequence[IndexChange] = ()
+        else:
+            changes = apply(self._account, event)
+        for change in changes:
             self._change(change)
+        if self._kept is not None:
+            self._kept.take(stored, event, self._account, changes)
 
     def _change(self, change: IndexChange) -> None:
         if change.entry is None:
@@ -416,17 +425,10 @@ class _AccountCheck(_StreamCheck):
         if head.next_due_at != due_at:
             self._find("account_head", head.version, "next_due_at", due_at, head.next_due_at)
         # A head of another schema is discarded when it is next read, so its state says nothing.
-        if head.state_schema != STATE_SCHEMA or head.state == msgspec.json.encode(account):
+        if head.state_schema != STATE_SCHEMA:
             return
-        try:
-            found = msgspec.json.decode(head.state, type=TeamAccount)
-        except msgspec.MsgspecError as error:
-            self._find("account_head", head.version, "state", "an account", error)
-            return
-        for field in TeamAccount.__struct_fields__:
-            expected, stated = getattr(account, field), getattr(found, field)
-            if expected != stated:
-                self._find("account_head", head.version, f"state.{field}", _json(expected), _json(stated))
+        for what, expected, stated in _different_fields(account, msgspec.json.encode(account), head.state):
+            self._find("account_head", head.version, what, expected, stated)
 
     def _check_index(self) -> None:
         found = self._stored.entries
@@ -435,6 +437,80 @@ class _AccountCheck(_StreamCheck):
             if expected != stated:
                 self._find("account_index", self._head.version, f"{kind} {key}", expected, stated)
                 return
+
+
+class _KeptCheck:
+    """Compares what is kept of one account with what should be, version by version."""
+
+    def __init__(
+        self, stored: KeptOnFile, find: Callable[[str, int | None, str, object, object], None]
+    ) -> None:
+        self._stored = stored
+        self._find = find
+        self._left = stored.heads.keys() | stored.entries.keys()
+        self._told: dict[tuple[KeptKind, str], bytes] = {}
+        self._keeping = Keeping(None, self._last_told, set(self._left).__contains__)
+
+    def take(
+        self, stored: StoredEvent, event: AccountEvent, account: TeamAccount, changes: Iterable[IndexChange]
+    ) -> None:
+        """The event was applied."""
+        kept = self._keeping.take(RecordedEvent(None, stored.version, event), account, changes)
+        if kept is None:
+            return
+        self._left.discard(kept.version)
+        self._told |= {
+            (kind, key): entry
+            for kind, key, entry in kept.entries
+            if kind in TOLD_KINDS and entry is not None
+        }
+        self._check_head(kept, stored, account)
+        self._check_entries(kept)
+
+    def end(self) -> None:
+        """Nothing is kept of versions that the account has not come to."""
+        if self._left:
+            version = min(self._left)
+            self._find("kept_head", version, "version", "none: the account has not come so far", version)
+
+    def _last_told(self, places: Collection[tuple[KeptKind, str]]) -> dict[tuple[KeptKind, str], bytes]:
+        return {place: self._told[place] for place in places if place in self._told}
+
+    def _check_head(self, kept: Kept, stored: StoredEvent, account: TeamAccount) -> None:
+        found = self._stored.heads.get(kept.version)
+        if found is None:
+            return
+        right = (stored.position, stored.hash, kept.recorded_at)
+        for name, due, there in zip(("position", "chain_hash", "recorded_at"), right, found, strict=False):
+            if due != there:
+                self._find("kept_head", kept.version, name, due, there)
+        for what, expected, stated in _different_fields(account, kept.state, found.state):
+            self._find("kept_head", kept.version, what, expected, stated)
+
+    def _check_entries(self, kept: Kept) -> None:
+        expected: dict[tuple[str, str], bytes | None] = {
+            (kind, key): entry for kind, key, entry in kept.entries
+        }
+        found = self._stored.entries.get(kept.version, {})
+        for kind, key in sorted(expected.keys() | found.keys()):
+            right, stated = expected.get((kind, key)), found.get((kind, key))
+            if right != stated or ((kind, key) in expected) != ((kind, key) in found):
+                self._find("kept_entry", kept.version, f"{kind} {key}", right, stated)
+                return
+
+
+def _different_fields(account: TeamAccount, state: bytes, found: bytes) -> Iterator[tuple[str, str, str]]:
+    """The fields of an account, whose bytes are ``state``, in which stored bytes of another differ."""
+    if found == state:
+        return
+    try:
+        stated = msgspec.json.decode(found, type=TeamAccount)
+    except msgspec.MsgspecError as error:
+        yield "state", "an account", _shown(error)
+        return
+    for field in TeamAccount.__struct_fields__:
+        if getattr(account, field) != getattr(stated, field):
+            yield f"state.{field}", _json(getattr(account, field)), _json(getattr(stated, field))
 
 
 class Outcomes:

@@ -70,11 +70,11 @@ class PostgresEvents:
             connection.transaction(),
             connection.cursor("history", row_factory=psycopg.rows.tuple_row) as cursor,
         ):
-            cursor.itersize = FETCH_ROWS
             cursor.format = psycopg.pq.Format.BINARY
             cursor.execute(
                 "SELECT originator_version, topic, state FROM ledger_events WHERE shard = %s AND originator_id = %s"
                 " AND originator_version > %s AND originator_version <= %s ORDER BY originator_version",
                 (shard, stream_id, after, 2**62 if until is None else until),
             )
-            yield from cursor
+            while portion := cursor.fetchmany(FETCH_ROWS):
+                yield from portion

@@ -23,7 +23,16 @@ from domain.account.state import TeamAccount
 from domain.errors import UnknownEventShape
 from infra.postgres.mapper import ACCOUNT_SHAPES, decode_account
 from infra.postgres.shards import ShardMap
-from projections.keeping import KEEP_EVERY, KEPT_SCHEMA, Keeping, Kept, KeptAccount, KeptKind
+from projections.keeping import (
+    KEEP_EVERY,
+    KEPT_SCHEMA,
+    Keeping,
+    Kept,
+    KeptAccount,
+    KeptKind,
+    KeptOnFile,
+    KeptRow,
+)
 
 LOOK_POSITIONS = 20_000
 """How much of a log is looked through at a time."""
@@ -185,7 +194,7 @@ def fold_on(
     account = begun.account if begun else None
     version = begun.version if begun else 0
     on_file = _OnFile(connection, shard, team_id, version)
-    keeping = Keeping(account, on_file.entries, every)
+    keeping = Keeping(account, on_file.entries, lambda version: version % every == 0)
     for number, position, topic, state, chained in _events(connection, shard, account_id, version, until):
         version += 1
         if number != version:
@@ -212,6 +221,29 @@ def kept_account(row: TupleRow) -> KeptAccount:
     """The account of a row of ``KEPT_HEAD``. Raises: UnknownEventShape."""
     version, position, state = row
     return KeptAccount(version, position, decode_account(state))
+
+
+def kept_on_file(connection: Connection, shard: int, team_ids: Sequence[str]) -> dict[str, KeptOnFile]:
+    """All that is kept of these accounts in this schema, by team; entries without any account kept are read by nobody."""
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        cursor.execute(
+            "SELECT team_id, version, position, chain_hash, recorded_at, state FROM kept_head"
+            " WHERE shard = %s AND team_id = ANY(%s) AND kept_schema = %s ORDER BY team_id, version",
+            (shard, list(team_ids), KEPT_SCHEMA),
+            binary=True,
+        )
+        heads: dict[str, dict[int, KeptRow]] = {}
+        for team_id, version, *row in cursor.fetchall():
+            heads.setdefault(team_id, {})[version] = KeptRow._make(row)
+        cursor.execute(
+            "SELECT team_id, version, kind, key, entry FROM kept_entry WHERE shard = %s AND team_id = ANY(%s)",
+            (shard, list(heads)),
+            binary=True,
+        )
+        entries: dict[str, dict[int, dict[tuple[str, str], bytes | None]]] = {each: {} for each in heads}
+        for team_id, version, kind, key, entry in cursor.fetchall():
+            entries[team_id].setdefault(version, {})[kind, key] = entry
+    return {team_id: KeptOnFile(rows, entries[team_id]) for team_id, rows in heads.items()}
 
 
 def drop_kept(shards: ShardMap) -> None:
