@@ -28,6 +28,7 @@ from infra.postgres.histories import PostgresEvents
 from infra.postgres.kept_heads import Keeper, KeptSoFar, drop_kept
 from infra.postgres.read_models import PostgresStatement
 from infra.postgres.shards import ShardMap
+from infra.postgres.verification import verify
 from infra.project import ProjectorLoop
 from projections.diff import Moment as DiffMoment
 from projections.keeping import KEPT_SCHEMA, KeptAccount, KeptKind
@@ -106,17 +107,31 @@ class Life(NamedTuple):
         return Asked(self.shards, self.url, self.account.account.recorded_at + timedelta(days=3), reads)
 
 
+@contextmanager
+def a_kept_life(server_url: str, template: str, seed: int) -> Iterator[tuple[str, AnAccount]]:
+    """A database with a whole life of every command, kept at every seventh version; nobody is connected to it."""
+    with fresh_database(server_url, template) as url:
+        with opened(url) as shards:
+            account = a_life(seed, STEPS, partial(AStoredAccount, shards))
+            ProjectorLoop(shards).catch_up()
+            Keeper(shards, every=EVERY).keep_all()
+        yield url, account
+
+
 @pytest.fixture(scope="module", params=SEEDS)
 def lived(
     request: pytest.FixtureRequest, server_url: str, migrated_template: str
 ) -> Iterator[tuple[str, AnAccount]]:
-    """A database with a whole life of every command, kept at every seventh version; nobody is connected to it."""
-    with fresh_database(server_url, migrated_template) as url:
-        with opened(url) as shards:
-            account = a_life(request.param, STEPS, partial(AStoredAccount, shards))
-            ProjectorLoop(shards).catch_up()
-            Keeper(shards, every=EVERY).keep_all()
-        yield url, account
+    """Several lives, for what must hold of any."""
+    with a_kept_life(server_url, migrated_template, request.param) as kept:
+        yield kept
+
+
+@pytest.fixture(scope="module")
+def lived_once(server_url: str, migrated_template: str) -> Iterator[tuple[str, AnAccount]]:
+    """One life, to be copied."""
+    with a_kept_life(server_url, migrated_template, SEEDS[0]) as kept:
+        yield kept
 
 
 @pytest.fixture
@@ -128,9 +143,9 @@ def life(lived: tuple[str, AnAccount]) -> Iterator[Life]:
 
 
 @pytest.fixture
-def copied(server_url: str, lived: tuple[str, AnAccount]) -> Iterator[Life]:
-    """A copy of that ledger, to be spoilt."""
-    url, account = lived
+def copied(server_url: str, lived_once: tuple[str, AnAccount]) -> Iterator[Life]:
+    """A copy of a lived ledger, to be spoilt."""
+    url, account = lived_once
     with fresh_database(server_url, database_of(url)) as copy, opened(copy) as shards:
         yield Life(shards, copy, account)
 
@@ -366,3 +381,63 @@ def test_many_keepers_at_once_make_each_snapshot_once_while_the_ledger_is_writte
     drop_kept(shards)
     Keeper(shards, every=5).keep_all()
     assert kept_rows(shards, ALL_ENTRIES) == entries
+
+
+# --- verified ---
+
+
+def test_verify_finds_nothing_in_what_is_kept(life: Life) -> None:
+    told = verify(life.shards)
+
+    assert told.findings == []
+    assert kept_rows(life.shards, "SELECT count(*) FROM kept_head") != [(0,)]
+
+
+FIRST_ENTRY = "version = 49 AND (kind, key) = (SELECT kind, key FROM kept_entry WHERE version = 49 ORDER BY 1, 2 LIMIT 1)"
+SPOILT = [
+    ("UPDATE kept_head SET position = position + 1 WHERE version = 49", "kept_head", "position"),
+    ("UPDATE kept_head SET chain_hash = '\\x00' WHERE version = 49", "kept_head", "chain_hash"),
+    (
+        "UPDATE kept_head SET recorded_at = recorded_at + interval '1 s' WHERE version = 49",
+        "kept_head",
+        "recorded_at",
+    ),
+    (
+        "UPDATE kept_head SET state = (SELECT state FROM kept_head WHERE version = 42) WHERE version = 49",
+        "kept_head",
+        "state.recorded_at",
+    ),
+    ("UPDATE kept_head SET state = 'nothing' WHERE version = 49", "kept_head", "state"),
+    (f"UPDATE kept_entry SET entry = 'other' WHERE {FIRST_ENTRY}", "kept_entry", None),
+    (f"DELETE FROM kept_entry WHERE {FIRST_ENTRY}", "kept_entry", None),
+    (
+        "INSERT INTO kept_entry SELECT shard, team_id, 'lot', 'lot-0', version, NULL FROM kept_head WHERE version = 49",
+        "kept_entry",
+        "lot lot-0",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spoil", "table", "what"), SPOILT)
+def test_verify_names_what_is_kept_wrong(copied: Life, spoil: str, table: str, what: str | None) -> None:
+    shard = copied.shards.shard_of("acme")
+    assert tamper(copied.shards, shard, spoil) == 1
+
+    (finding,) = verify(copied.shards).findings
+
+    assert (finding.table, finding.team_id, finding.version) == (table, "acme", 49)
+    assert what is None or finding.what == what
+
+
+def test_verify_names_what_is_kept_of_a_version_that_is_not_there(copied: Life) -> None:
+    shard = copied.shards.shard_of("acme")
+    tamper(
+        copied.shards,
+        shard,
+        "INSERT INTO kept_head SELECT shard, team_id, 7000, position, chain_hash, recorded_at, state, kept_schema"
+        " FROM kept_head WHERE version = 49",
+    )
+
+    (finding,) = verify(copied.shards, team_id="acme").findings
+
+    assert (finding.table, finding.version) == ("kept_head", 7_000)
