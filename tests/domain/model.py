@@ -6,7 +6,7 @@ UTC, amounts micro-credits, prices fractions of a credit.
 
 # mypy: disable-error-code="assignment, has-type"
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from calendar import monthrange
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
@@ -70,10 +70,13 @@ def shown(t: datetime, zone: str) -> datetime:
     return t.replace(tzinfo=UTC).astimezone(ZoneInfo(zone)).replace(tzinfo=None)
 
 
+@cache
 def first_instant(day: date, zone: str) -> datetime:
     """When a clock in the zone first shows the day, or, where it skips the day, a later one."""
-    t = datetime(day.year, day.month, day.day) - DAY  # noqa: DTZ001
-    return t + MINUTE * bisect_left(range(3_000), day, key=lambda n: shown(t + n * MINUTE, zone).date())
+    t = datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).astimezone(UTC).replace(tzinfo=None)
+    while shown(t - MINUTE, zone).date() >= day:  # midnight does not exist: back to the jump
+        t -= MINUTE
+    return t
 
 
 @cache

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 MODEL = sorted(Path(__file__).parent.glob("model*.py"))
-LINES = 545
+LINES = 548
 """All lines of the model, the empty ones and those for people, too."""
 PRODUCT = {"domain", "projections", "consumers", "api", "infra"}
 OF_ITSELF = {f"tests.domain.{path.stem}" for path in MODEL}
