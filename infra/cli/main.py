@@ -12,6 +12,7 @@ from infra.cli import (
     about,
     accounts,
     adjusting,
+    archive,
     audit,
     catalogue,
     demo,
@@ -84,7 +85,17 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     ),
     "Catalogue": (catalogue.publish,),
     "Stream": (stream.offset,),
-    "Operate": (audit.verify, export.export, audit.rebuild, shards.shards, about.config, about.openapi),
+    "Operate": (
+        audit.verify,
+        export.export,
+        audit.rebuild,
+        audit.snapshots,
+        archive.archive,
+        archive.restore,
+        shards.shards,
+        about.config,
+        about.openapi,
+    ),
 }
 for panel, commands in _PANELS.items():
     for command in commands:

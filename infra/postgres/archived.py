@@ -113,7 +113,19 @@ def month_of(instant: datetime) -> str:
     return instant.astimezone(UTC).strftime("%Y-%m")
 
 
+def month_start(month: str) -> datetime:
+    """The first instant of the month."""
+    return datetime(int(month[:4]), int(month[5:]), 1, tzinfo=UTC)
+
+
 def month_end(month: str) -> datetime:
     """The first instant after the month."""
-    year, number = int(month[:4]), int(month[5:])
-    return datetime(year, number, 1, tzinfo=UTC) + timedelta(days=monthrange(year, number)[1])
+    start = month_start(month)
+    return start + timedelta(days=monthrange(start.year, start.month)[1])
+
+
+def months_before(months: int) -> datetime:
+    """The first instant of the month that was so many months ago."""
+    now = datetime.now(UTC)
+    year, month = divmod(now.year * 12 + now.month - 1 - months, 12)
+    return datetime(year, month + 1, 1, tzinfo=UTC)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +19,7 @@ from infra.postgres.archive_files import MANIFEST, ArchiveDamaged
 from infra.postgres.archiving import ArchiveRefused, archive, restore
 from infra.postgres.shards import ShardMap
 from infra.postgres.verification import verify
+from infra.settings import REPOSITORY
 from tests.builders import when
 from tests.conftest import database_of, fresh_database
 from tests.infra.archives import (
@@ -416,3 +421,38 @@ def test_an_archive_of_another_ledger_is_refused(database_url: str, shards: Shar
 
     with pytest.raises(ArchiveRefused, match="is another's"):
         restore(shards, manifest)
+
+
+def test_an_operator_archives_and_restores_by_two_commands(
+    database_url: str, shards: ShardMap, tmp_path: Path
+) -> None:
+    before = dump(database_url)
+
+    told = coffer(database_url, "archive", str(tmp_path), "--before", "2026-03", "-o", "json")
+
+    assert told.returncode == 0, told.stderr
+    listed = json.loads(told.stdout)
+    assert {(each["month"], each["status"]) for each in listed} == {
+        ("2026-01", "removed"),
+        ("2026-02", "removed"),
+    }
+    assert verify(shards).findings == []
+    for each in listed:
+        restored = coffer(database_url, "restore", each["manifest"], "-o", "json")
+        assert json.loads(restored.stdout)["events"] == each["events"]
+    assert dump(database_url) == before
+    refused = coffer(database_url, "archive", str(tmp_path), "--before", "2026-13")
+    assert (refused.returncode, "a month such as 2026-01 would be right" in refused.stderr) == (2, True)
+
+
+def coffer(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command as an operator types it."""
+    return subprocess.run(
+        [sys.executable, "-m", "infra.cli.main", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, "COFFER_DATABASE_URL": database_url},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
