@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
@@ -164,11 +165,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     with own_postgres() as server:
         where = circumstances(server.url)
-        for name, part in (
-            ("long history", lambda: long_history.measure(server, options.events)),
-            ("many teams", lambda: many_teams(server, options)),
-            ("big table", lambda: big_table(server, options)),
-        ):
+        parts: dict[str, Callable[[], dict[str, Any]]] = {
+            "long history": lambda: long_history.measure(server, options.events),
+            "many teams": lambda: many_teams(server, options),
+            "big table": lambda: big_table(server, options),
+        }
+        for name, part in parts.items():
             told = part()
             print(f"{name}: {perf_counter() - began:.0f} s", file=sys.stderr)
             for key in ("rows", "ratio_ranges"):
