@@ -1,4 +1,4 @@
-"""The tick process: books what is due on teams that nobody asks about, once or every so many seconds."""
+"""The tick process: books what is due on teams that nobody asks about, and keeps accounts as they were, every so many seconds."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from domain.errors import Busy, UnknownEventShape
 from domain.ledger import OutcomeUnknown
 from domain.ticking import DueStore, tick
 from infra.postgres.due_teams import DueTeams
+from infra.postgres.kept_heads import Keeper, KeptSoFar
 
 log = structlog.get_logger("tick")
 
@@ -75,12 +76,18 @@ def _tick(store: DueStore, team_id: str) -> Ticked:
 
 
 class TickLoop:
-    """Ticks again and again until told to stop; a database that is away is waited for."""
+    """Ticks again and again until told to stop; a database that is away is waited for.
 
-    def __init__(self, store: DueStore, due: DueTeams, every_seconds: float) -> None:
+    What is left of the time until the next tick is for the ``keeper``, which nobody waits for either.
+    """
+
+    def __init__(
+        self, store: DueStore, due: DueTeams, every_seconds: float, keeper: Keeper | None = None
+    ) -> None:
         self._store = store
         self._due = due
         self._every_seconds = every_seconds
+        self._keeper = keeper
         self._stop = Event()
 
     def stop(self) -> None:
@@ -91,8 +98,10 @@ class TickLoop:
         """Returns what was booked in all once ``stop`` was called."""
         told = Ticked()
         while not self._stop.is_set():
+            next_at = time.monotonic() + self._every_seconds
             told = told.plus(self._round())
-            self._stop.wait(self._every_seconds)
+            self._keep(next_at)
+            self._stop.wait(max(0.0, next_at - time.monotonic()))
         return told
 
     def _round(self) -> Ticked:
@@ -107,10 +116,24 @@ class TickLoop:
             log.info("time_passed", **msgspec.structs.asdict(done), took_ms=took)
         return done
 
+    def _keep(self, until: float) -> None:
+        """Accounts are kept, a few at a time, until it is time for the next tick."""
+        if self._keeper is None:
+            return
+        began = time.monotonic()
+        try:
+            made = self._keeper.keep_all(stop=lambda: self._stop.is_set() or time.monotonic() > until)
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            log.warning("keeper_lost_database", error=str(error))
+            return
+        if made != KeptSoFar():
+            took = round((time.monotonic() - began) * 1000, 1)
+            log.info("accounts_kept", **msgspec.structs.asdict(made), took_ms=took)
 
-def run(store: DueStore, due: DueTeams, every_seconds: float) -> Ticked:
+
+def run(store: DueStore, due: DueTeams, every_seconds: float, keeper: Keeper | None = None) -> Ticked:
     """Ticks in this process until SIGTERM or SIGINT; returns what was booked in all."""
-    loop = TickLoop(store, due, every_seconds)
+    loop = TickLoop(store, due, every_seconds, keeper)
 
     def stop(number: int, frame: FrameType | None) -> None:
         loop.stop()

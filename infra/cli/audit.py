@@ -60,6 +60,37 @@ def verify(
         raise typer.Exit(DIFFERENCE)
 
 
+def snapshots(
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Delete all there are instead; they can be made again.")
+    ] = False,
+    output: OutputOption = Output.table,
+) -> None:
+    """Keep accounts as they were at every thousandth version, so that questions about their past are answered at once.
+
+    They are a cache: nothing is decided on them, and verify compares them with a replay. Running it twice, or beside anything
+    else, makes nothing twice. Exit 1 when an account could not be read. Example: coffer snapshots
+    """
+    import msgspec
+
+    from infra.cli.session import Ticker, log_to_stderr
+    from infra.postgres.kept_heads import Keeper, drop_kept
+
+    log_to_stderr()
+    ticker = Ticker()
+    with wired() as wiring:
+        if drop:
+            drop_kept(wiring.shards)
+            note("every snapshot was dropped")
+            return
+        told = Keeper(wiring.shards).keep_all(
+            lambda so_far: ticker.tell(f"{so_far.snapshots} snapshots, {so_far.events} events folded")
+        )
+    show_one(msgspec.to_builtins(told), output)
+    if told.failed:
+        raise typer.Exit(DIFFERENCE)
+
+
 def rebuild(
     model: Annotated[str, typer.Argument(help="The read model.")] = "statement",
     output: OutputOption = Output.table,

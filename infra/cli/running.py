@@ -145,18 +145,20 @@ def tick(
 ) -> None:
     """Book what time alone did on teams that nobody asks about: expired credits and holds, turns of periods.
 
-    Running it twice, or beside anything else, books nothing twice. Exit 1 when an account could not be read.
+    Running it twice, or beside anything else, books nothing twice. With --every, what time is left goes into snapshots of
+    accounts, as `coffer snapshots` makes them. Exit 1 when an account could not be read.
     Example: coffer tick --every 15
     """
     import msgspec
 
+    from infra.postgres.kept_heads import Keeper
     from infra.tick import run, tick_due_teams
 
     log_to_stderr()
     ticker = Ticker()
     with wired() as wiring:
         if every is not None:
-            told = run(wiring.ledger_store, wiring.due_teams, every)
+            told = run(wiring.ledger_store, wiring.due_teams, every, Keeper(wiring.shards))
         else:
             told = tick_due_teams(
                 wiring.ledger_store,

@@ -73,12 +73,11 @@ Connection = psycopg.Connection[Any]
 
 
 class KeptSoFar(msgspec.Struct, frozen=True, kw_only=True):
-    """What was made: how many snapshots of how many accounts, and by how many events these were folded on.
+    """What was made: how many snapshots, and by how many events accounts were folded on for them.
 
     ``failed`` accounts could not be read or folded; the log says why.
     """
 
-    accounts: int = 0
     snapshots: int = 0
     events: int = 0
     failed: int = 0
@@ -86,7 +85,6 @@ class KeptSoFar(msgspec.Struct, frozen=True, kw_only=True):
     def plus(self, other: KeptSoFar) -> KeptSoFar:
         """Both together."""
         return KeptSoFar(
-            accounts=self.accounts + other.accounts,
             snapshots=self.snapshots + other.snapshots,
             events=self.events + other.events,
             failed=self.failed + other.failed,
@@ -168,7 +166,7 @@ class Keeper:
             connection, shard, team_id, come.account_id, begun, come.version, self._every
         ):
             snapshots += _write(connection, shard, team_id, kept, row)
-        return KeptSoFar(accounts=1, snapshots=snapshots, events=come.version - after)
+        return KeptSoFar(snapshots=snapshots, events=come.version - after)
 
 
 class ChainedAt(NamedTuple):

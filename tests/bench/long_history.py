@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.rows import tuple_row
@@ -53,6 +53,7 @@ BATCH = 1_000
 FILL_BATCH, FILL_RECORDS = 4_000, 20_000
 ROUNDS, ROUND_RECORDS = 9, 4_000
 LOADS, READS = 200, 15
+PRINTED_STEPS = 100_000
 LONG = "team-long"
 
 
@@ -193,9 +194,11 @@ def _replay(shards: ShardMap, url: str) -> dict[str, Any]:
     told = _timed(lambda: _tell(shards))
     printed = _timed(lambda: _print(url))
     return {
-        "replay_events_per_second": round(median(events / seconds for events, seconds in folded)),
-        "replay_told_steps_per_second": round(told[0] / told[1]),
-        "replay_printed_steps_per_second": round(printed[0] / printed[1]),
+        "replay_events_per_second": round(median(each.events / each.seconds for each in folded)),
+        "replay_cpu_microseconds": round(min(each.cpu_seconds / each.events for each in folded) * 1e6, 2),
+        "replay_told_steps_per_second": round(told.events / told.seconds),
+        "replay_told_cpu_microseconds": round(told.cpu_seconds / told.events * 1e6, 2),
+        "replay_printed_steps_per_second": round(printed.events / printed.seconds),
     }
 
 
@@ -213,7 +216,17 @@ def _tell(shards: ShardMap) -> int:
 
 def _print(url: str) -> int:
     """Steps printed by `coffer replay`."""
-    command = [sys.executable, "-m", "infra.cli.main", "replay", LONG, "-o", "jsonl", "--limit", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "infra.cli.main",
+        "replay",
+        LONG,
+        "-o",
+        "jsonl",
+        "--limit",
+        str(PRINTED_STEPS),
+    ]
     environment = os.environ | {"COFFER_DATABASE_URL": url}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
@@ -292,9 +305,16 @@ def _median_ms(work: Callable[[], None], times: int) -> float:
     return median(took)
 
 
-def _timed(work: Callable[[], int]) -> tuple[int, float]:
-    began = perf_counter()
-    return work(), perf_counter() - began
+class _Timed(NamedTuple):
+    events: int
+    seconds: float
+    cpu_seconds: float
+
+
+def _timed(work: Callable[[], int]) -> _Timed:
+    began, cpu = perf_counter(), process_time()
+    events = work()
+    return _Timed(events, perf_counter() - began, process_time() - cpu)
 
 
 def _team(team_id: str) -> Team:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
+from threading import Thread
+from time import monotonic, sleep
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 from typing_extensions import override
 
 from api.cursors import Cursors
@@ -22,14 +26,18 @@ from api.queries import Queries
 from domain.account.events import ChargeDisputeOpened, CreditsHeld, CreditsToppedUp, HoldDenied
 from domain.catalogue import Catalogue
 from domain.errors import LedgerError
+from infra.cli.main import app
 from infra.postgres import kept_heads
 from infra.postgres.account_reads import AsyncShards, PostgresAccountReads
+from infra.postgres.due_teams import DueTeams
 from infra.postgres.histories import PostgresEvents
 from infra.postgres.kept_heads import Keeper, KeptSoFar, drop_kept
+from infra.postgres.ledger_store import PostgresLedgerStore
 from infra.postgres.read_models import PostgresStatement
 from infra.postgres.shards import ShardMap
 from infra.postgres.verification import verify
 from infra.project import ProjectorLoop
+from infra.tick import TickLoop
 from projections.diff import Moment as DiffMoment
 from projections.keeping import KEPT_SCHEMA, KeptAccount, KeptKind
 from projections.replay import WHOLE, ReplayStep, account_at_version
@@ -381,6 +389,45 @@ def test_many_keepers_at_once_make_each_snapshot_once_while_the_ledger_is_writte
     drop_kept(shards)
     Keeper(shards, every=5).keep_all()
     assert kept_rows(shards, ALL_ENTRIES) == entries
+
+
+def test_a_tick_process_keeps_accounts_in_the_time_it_has_left(copied: Life) -> None:
+    heads = kept_rows(copied.shards, ALL_HEADS)
+    drop_kept(copied.shards)
+    store, due = PostgresLedgerStore(copied.shards), _NobodyDue(copied.shards)
+    loop = TickLoop(store, due, every_seconds=0.2, keeper=Keeper(copied.shards, every=EVERY))
+
+    ticking = Thread(target=loop.run)
+    ticking.start()
+    until = monotonic() + 60
+    while len(kept_rows(copied.shards, ALL_HEADS)) < len(heads) and monotonic() < until:
+        sleep(0.05)
+    loop.stop()
+    ticking.join(60)
+
+    assert not ticking.is_alive()
+    assert kept_rows(copied.shards, ALL_HEADS) == heads
+
+
+def test_the_command_makes_and_drops_snapshots(copied: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COFFER_DATABASE_URL", copied.url)
+    run = CliRunner().invoke
+
+    assert run(app, ["snapshots", "--drop"]).exit_code == 0
+    assert kept_rows(copied.shards, ALL_HEADS) == kept_rows(copied.shards, ALL_ENTRIES) == []
+    made = run(app, ["snapshots", "-o", "json"])
+
+    assert made.exit_code == 0
+    # The life is shorter than a thousand events.
+    assert json.loads(made.stdout)["snapshots"] == 0
+
+
+class _NobodyDue(DueTeams):
+    """No time has passed that this test tells of."""
+
+    @override
+    def teams(self) -> Iterator[str]:
+        return iter(())
 
 
 # --- verified ---
