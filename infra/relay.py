@@ -70,7 +70,7 @@ class Relay:
         self._poll_seconds = poll_seconds
         self._batch_events_max = batch_events_max
         self._stop = threading.Event()
-        self._teams: dict[UUID, str] = {}
+        self._teams: dict[bytes, str] = {}
         self._owned: set[int] = set()
 
     def stop(self) -> None:
@@ -133,7 +133,7 @@ class Relay:
                     self._installation,
                     shard,
                     each.position,
-                    teams[each.account_id],
+                    teams[each.stream],
                     each.version,
                     each.topic,
                     each.state,
@@ -195,19 +195,20 @@ class Relay:
 
     def _teams_of(
         self, cursor: Cursor[TupleRow], shard: int, events: Sequence[StoredEvent]
-    ) -> dict[UUID, str]:
+    ) -> dict[bytes, str]:
         """The team of each stream: that of an account, or of a team's own paperwork."""
-        wanted = {event.account_id for event in events}
+        wanted = {event.stream for event in events}
         unknown = [stream for stream in wanted if stream not in self._teams]
         if unknown:
             if len(self._teams) + len(unknown) > TEAMS_REMEMBERED_MAX:
                 self._teams.clear()
                 unknown = list(wanted)
             cursor.execute(
-                "SELECT account_id, team_id FROM account_head WHERE shard = %(shard)s AND account_id = ANY(%(streams)s)"
-                " UNION ALL"
-                " SELECT stream_id, team_id FROM team_head WHERE shard = %(shard)s AND stream_id = ANY(%(streams)s)",
-                {"shard": shard, "streams": unknown},
+                "SELECT uuid_send(account_id), team_id FROM account_head"
+                " WHERE shard = %(shard)s AND account_id = ANY(%(streams)s)"
+                " UNION ALL SELECT uuid_send(stream_id), team_id FROM team_head"
+                " WHERE shard = %(shard)s AND stream_id = ANY(%(streams)s)",
+                {"shard": shard, "streams": [UUID(bytes=stream) for stream in unknown]},
                 binary=True,
             )
             self._teams.update(cursor.fetchall())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import LiteralString, NamedTuple, Protocol
 from uuid import UUID
 
@@ -11,30 +11,40 @@ import psycopg
 from psycopg import Cursor, sql
 from psycopg.rows import TupleRow, tuple_row
 
-from domain.account.events import AccountOpened, RecordedEvent
-from infra.postgres.mapper import ACCOUNT_SHAPES, TEAM_SHAPES
+from domain.account.events import AccountOpened, CreditsCharged, RecordedEvent
+from infra.postgres.archived import archived_position
+from infra.postgres.mapper import ACCOUNT_SHAPES, TEAM_SHAPES, old_topics_of, topic_of
 from infra.postgres.shards import ShardMap
 from projections.moves import NOTHING, Sums, sums_after
 from projections.statement import (
     EQUAL_COLUMNS,
     EVERYTHING,
     STATEMENT_SHAPE,
+    ChargeFields,
     StatementFilter,
     StatementPage,
     StatementRow,
+    charge_row,
     page_limit,
     rows_of,
 )
 
-BATCH_EVENTS_MAX = 2_000
+BATCH_EVENTS_MAX = 4_000
+"""So many events of a shard are taken at a time."""
+
+TAKE_EVENTS_MAX = 8_000
+"""So many events of all shards are taken in one transaction: about 10 MiB in memory."""
+
 TEAMS_REMEMBERED_MAX = 200_000
+SUMS_REMEMBERED_MAX = 50_000
+"""Of each shard; beyond that they are read from the table again."""
 
 
 class StoredEvent(NamedTuple):
-    """A row of the log as a projection reads it."""
+    """A row of the log as a projection reads it; ``stream`` is the id, as 16 bytes, of the account or of the team's paperwork."""
 
     position: int
-    account_id: UUID
+    stream: bytes
     version: int
     topic: str
     state: bytes
@@ -45,14 +55,35 @@ class CannotProject(Exception):
 
     def __init__(self, event: StoredEvent, rows: Sequence[tuple[object, ...]], cause: Exception) -> None:
         super().__init__(
-            f"{event.topic} of account {event.account_id} version {event.version}: {type(cause).__name__}: {cause}"
+            f"{event.topic} of account {UUID(bytes=event.stream)} version {event.version}:"
+            f" {type(cause).__name__}: {cause}"
         )
         self.position = event.position
         self.rows = rows
 
 
 class Moved(Exception):
-    """Another projector advanced the position meanwhile: nothing was written."""
+    """The position was advanced by somebody else meanwhile: nothing was written."""
+
+
+class Table(NamedTuple):
+    """A table that a projection writes, and its identity: one that takes its name later has another."""
+
+    name: str
+    identity: int
+
+
+class Taking(NamedTuple):
+    """Events of accounts to be taken into a table that holds the rows of all events up to position ``after`` of the shard.
+
+    They are all those between there and ``until`` (included).
+    """
+
+    shard: int
+    after: int
+    until: int
+    events: Sequence[StoredEvent]
+    table: Table
 
 
 class ReadModel(Protocol):
@@ -75,13 +106,11 @@ class ReadModel(Protocol):
 
     @property
     def columns(self) -> Sequence[tuple[str, str]]:
-        """The columns of a row with their types, in order."""
+        """The columns of a row with the types that its values are written as, in order."""
         ...
 
-    def rows(
-        self, cursor: Cursor[TupleRow], shard: int, events: Sequence[StoredEvent], table: str
-    ) -> Sequence[tuple[object, ...]]:
-        """The rows that the events of accounts add to the table, which holds those of all events before them.
+    def rows(self, cursor: Cursor[TupleRow], taking: Taking) -> Sequence[tuple[object, ...]]:
+        """The rows that the events add to the table. It may be asked again for the same events, when nothing was written.
 
         Raises: CannotProject.
         """
@@ -89,26 +118,39 @@ class ReadModel(Protocol):
 
 
 class Teams:
-    """The team of each account, remembered within a bound: events after the first do not carry it."""
+    """The team of each stream of an account, remembered within a bound: events after the first do not carry it."""
 
     def __init__(self) -> None:
-        self._teams: dict[UUID, str] = {}
+        self._teams: dict[bytes, str] = {}
 
-    def of(self, cursor: Cursor[TupleRow], shard: int, account_ids: Iterable[UUID]) -> dict[UUID, str]:
-        """The teams of these accounts; one without a head is absent."""
-        wanted = set(account_ids)
-        unknown = [account_id for account_id in wanted if account_id not in self._teams]
+    def of(self, cursor: Cursor[TupleRow], shard: int, streams: Iterable[bytes]) -> dict[bytes, str]:
+        """The teams of at least these accounts; one without a head is absent."""
+        wanted = set(streams)
+        unknown = wanted - self._teams.keys()
         if unknown:
             if len(self._teams) + len(unknown) > TEAMS_REMEMBERED_MAX:
                 self._teams.clear()
-                unknown = list(wanted)
+                unknown = wanted
             cursor.execute(
-                "SELECT account_id, team_id FROM account_head WHERE shard = %s AND account_id = ANY(%s)",
-                (shard, unknown),
+                "SELECT uuid_send(account_id), team_id FROM account_head WHERE shard = %s AND account_id = ANY(%s)",
+                (shard, [UUID(bytes=stream) for stream in unknown]),
                 binary=True,
             )
             self._teams.update(cursor.fetchall())
-        return {account_id: self._teams[account_id] for account_id in wanted if account_id in self._teams}
+        return self._teams
+
+
+class _Standing:
+    """The sums of accounts after a position of a shard's log: those that were asked for so far."""
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.sums: dict[bytes, Sums] = {}
+
+
+_CHARGED = frozenset((topic_of(CreditsCharged), *old_topics_of(CreditsCharged)))
+_OPENED = topic_of(AccountOpened)
+_read_charge = msgspec.json.Decoder(ChargeFields).decode
 
 
 class StatementModel:
@@ -121,18 +163,9 @@ class StatementModel:
         zip(
             StatementRow._fields,
             (
-                *(
-                    "int4",
-                    "text",
-                    "int8",
-                    "text",
-                    "timestamptz",
-                    "timestamptz",
-                    "int8",
-                    "int8",
-                    "int8",
-                    "uuid",
-                ),
+                *("int4", "text", "int8", "text", "timestamptz", "timestamptz", "int8", "int8", "int8"),
+                # The charge's 16 bytes: in COPY, those of a uuid.
+                "bytea",
                 *("text",) * 10,
                 "int8",
             ),
@@ -142,66 +175,77 @@ class StatementModel:
 
     def __init__(self) -> None:
         self._teams = Teams()
+        self._standing: dict[tuple[int, int], _Standing] = {}
 
-    def rows(
-        self, cursor: Cursor[TupleRow], shard: int, events: Sequence[StoredEvent], table: str
-    ) -> Sequence[tuple[object, ...]]:
-        """As the protocol says; sums that an event leaves are those of the team's row before it, here or in the table."""
-        teams = self._teams.of(cursor, shard, (event.account_id for event in events))
-        played, failed = _decoded(events)
-        sums = _sums_before(cursor, shard, table, _living(played), teams)
+    def rows(self, cursor: Cursor[TupleRow], taking: Taking) -> Sequence[tuple[object, ...]]:
+        """As the protocol says; sums that an event leaves are those of the team's row before it."""
+        teams = self._teams.of(cursor, taking.shard, (event.stream for event in taking.events))
+        standing = self._standing_at(cursor, taking, teams)
         rows: list[tuple[object, ...]] = []
-        for event, recorded in played:
+        for event in taking.events:
             try:
-                team_id = teams[event.account_id]
-                before = sums.get(event.account_id, NOTHING)
-                rows += map(_stored, rows_of(recorded, shard, team_id, before))
-                sums[event.account_id] = sums_after(recorded.event, before)
+                row = _row(event, taking.shard, teams[event.stream], standing.sums)
             except Exception as error:
                 # Whatever it is, it is this event's: the projection halts here and says so, and the others go on.
+                standing.position = event.position - 1
                 raise CannotProject(event, rows, error) from error
-        if failed is not None:
-            unreadable, cause = failed
-            raise CannotProject(unreadable, rows, cause) from cause
+            if row is not None:
+                charge_id = row[9]
+                rows.append((*row[:9], bytes.fromhex(charge_id) if charge_id else None, *row[10:]))
         return rows
 
+    def _standing_at(self, cursor: Cursor[TupleRow], taking: Taking, teams: dict[bytes, str]) -> _Standing:
+        """The sums after ``taking.after`` of every account that has events, to be carried on to the last of them.
 
-Played = list[tuple[StoredEvent, RecordedEvent]]
+        Sums at a position are a matter of the log alone. So what is remembered is right whenever its position is the one to
+        go on from, even when the transaction that it was made in was rolled back and somebody else wrote the same.
+        """
+        place = taking.shard, taking.table.identity
+        standing = self._standing.get(place)
+        if standing is None or standing.position != taking.after or len(standing.sums) > SUMS_REMEMBERED_MAX:
+            # Of a table that was replaced nothing is remembered either.
+            self._standing = {each: kept for each, kept in self._standing.items() if each[0] != taking.shard}
+            standing = self._standing[place] = _Standing(taking.after)
+        known = standing.sums
+        unknown: dict[bytes, int] = {}
+        for event in taking.events:
+            if event.stream not in known and event.topic != _OPENED:
+                unknown.setdefault(event.stream, event.version)
+        known.update(_sums_before(cursor, taking, unknown, teams))
+        standing.position = taking.until
+        return standing
 
 
-def _decoded(events: Sequence[StoredEvent]) -> tuple[Played, tuple[StoredEvent, Exception] | None]:
-    """The events up to the first that cannot be read, and that one with its error."""
-    played: Played = []
-    for event in events:
-        try:
-            decoded = ACCOUNT_SHAPES.decode(event.topic, event.state)
-        except Exception as error:  # noqa: BLE001 - not swallowed: the caller raises it once the events before are folded
-            return played, (event, error)
-        played.append((event, RecordedEvent(event.account_id, event.version, decoded)))
-    return played, None
-
-
-def _living(played: Played) -> set[UUID]:
-    """The accounts that events came for before this batch: what they had set aside then is on their last row."""
-    opened = {event.account_id for event, recorded in played if isinstance(recorded.event, AccountOpened)}
-    return {event.account_id for event, _ in played} - opened
+def _row(event: StoredEvent, shard: int, team_id: str, sums: dict[bytes, Sums]) -> StatementRow | None:
+    """The row that the event adds, if it adds one; ``sums`` are those after it."""
+    stream = event.stream
+    before = sums.get(stream, NOTHING)
+    if event.topic in _CHARGED:
+        charge = _read_charge(event.state)
+        if not charge.hold_lines:
+            held = before.held_micros
+            sums[stream] = Sums(charge.settled_after_micros, charge.debt_after_micros, held)
+            return charge_row(charge, event.version, shard, team_id, held)
+    recorded = RecordedEvent(None, event.version, ACCOUNT_SHAPES.decode(event.topic, event.state))
+    sums[stream] = sums_after(recorded.event, before)
+    return next(iter(rows_of(recorded, shard, team_id, before)), None)
 
 
 def _sums_before(
-    cursor: Cursor[TupleRow], shard: int, table: str, accounts: set[UUID], teams: dict[UUID, str]
-) -> dict[UUID, Sums]:
-    """The sums of each account's last row in the table."""
-    asked = {teams[account_id]: account_id for account_id in accounts if account_id in teams}
+    cursor: Cursor[TupleRow], taking: Taking, versions: Mapping[bytes, int], teams: Mapping[bytes, str]
+) -> dict[bytes, Sums]:
+    """The sums of each account's last row in the table before a version."""
+    asked = {teams[stream]: stream for stream in versions if stream in teams}
     if not asked:
         return {}
     cursor.execute(
         sql.SQL(
             "SELECT t.team_id, last.settled_after_micros, last.debt_after_micros, last.held_after_micros"
-            " FROM unnest(%s::text[]) AS t (team_id) CROSS JOIN LATERAL"
-            " (SELECT settled_after_micros, debt_after_micros, held_after_micros FROM {} AS s"
-            " WHERE s.shard = %s AND s.team_id = t.team_id ORDER BY s.version DESC LIMIT 1) AS last"
-        ).format(sql.Identifier(table)),
-        (list(asked), shard),
+            " FROM unnest(%s::text[], %s::bigint[]) AS t (team_id, version) CROSS JOIN LATERAL"
+            " (SELECT settled_after_micros, debt_after_micros, held_after_micros FROM {} AS s WHERE s.shard = %s"
+            " AND s.team_id = t.team_id AND s.version < t.version ORDER BY s.version DESC LIMIT 1) AS last"
+        ).format(sql.Identifier(taking.table.name)),
+        (list(asked), [versions[stream] for stream in asked.values()], taking.shard),
         binary=True,
     )
     return {asked[team_id]: Sums(*sums) for team_id, *sums in cursor.fetchall()}
@@ -215,7 +259,7 @@ class Target(NamedTuple):
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """What one transaction of a projector did; ``halted`` says why the projection stands still from now on."""
+    """What one transaction of a projector did on a shard; ``halted`` says why the projection stands still from now on."""
 
     shard: int
     position: int
@@ -224,15 +268,29 @@ class Batch(msgspec.Struct, frozen=True):
     halted: str | None = None
 
 
-class Tracked(NamedTuple):
-    """How far a projection has come on a shard, and why it stands still if it does."""
+class _Part(NamedTuple):
+    """A shard's part of a transaction: from which position to which, with the rows that it adds."""
 
+    shard: int
     position: int
-    halted: str | None
+    reached: int
+    rows: Sequence[tuple[object, ...]] = ()
+    halted: str | None = None
+
+    def told(self) -> Batch:
+        return Batch(self.shard, self.reached, self.reached - self.position, len(self.rows), self.halted)
+
+
+# Of shards that another projector has in hand. It will have taken what there is: waiting for all of them would be for nothing.
+_LEAVE_OUT = sql.SQL("SKIP LOCKED")
+_WAIT = sql.SQL("")
 
 
 class Projector:
-    """Takes events of a shard into a read model, a batch per transaction; two of them on one shard never double."""
+    """Takes events into a read model, some of several shards per transaction; two of them on one shard never double.
+
+    Not for use by several threads.
+    """
 
     def __init__(self, model: ReadModel, target: Target | None = None) -> None:
         self.model = model
@@ -242,6 +300,21 @@ class Projector:
             sql.SQL(", ").join(sql.Identifier(name) for name, _ in model.columns),
         )
 
+    def take(
+        self,
+        connection: psycopg.Connection[TupleRow],
+        shards: Sequence[int],
+        *,
+        until: int | None = None,
+        limit: int = BATCH_EVENTS_MAX,
+    ) -> list[Batch]:
+        """The next events of the shards, at most ``limit`` of each, are in the read model, by one transaction.
+
+        Shards with nothing new, halted, or in another projector's hands are left out. An event that cannot be taken halts the
+        projection on its shard at its position; those before it, and the other shards, are taken.
+        """
+        return self._fitted(connection, shards, until, limit, _LEAVE_OUT)
+
     def advance(
         self,
         connection: psycopg.Connection[TupleRow],
@@ -250,96 +323,142 @@ class Projector:
         until: int | None = None,
         limit: int = BATCH_EVENTS_MAX,
     ) -> Batch | None:
-        """The next events of the shard, at most ``limit``, are in the read model; None when there are none or it is halted.
+        """As ``take``, of one shard, waiting for whoever has it in hand; None when there was nothing left to take.
 
-        An event that cannot be taken halts the projection on this shard at its position; those before it are taken.
-        Raises: Moved when another projector was quicker.
+        Raises: psycopg.errors.LockNotAvailable when that took too long.
         """
-        try:
-            return self._advance(connection, shard, until, limit)
-        except (psycopg.DataError, psycopg.IntegrityError) as error:
-            if limit > 1:
-                # Some row of the batch does not fit the table; fewer at a time, it will be the only one.
-                return self.advance(connection, shard, until=until, limit=max(1, limit // 8))
-            return self._halt(connection, shard, error)
+        return next(iter(self._fitted(connection, [shard], until, limit, _WAIT)), None)
 
-    def _advance(
-        self, connection: psycopg.Connection[TupleRow], shard: int, until: int | None, limit: int
-    ) -> Batch | None:
+    def _fitted(
+        self,
+        connection: psycopg.Connection[TupleRow],
+        shards: Sequence[int],
+        until: int | None,
+        limit: int,
+        others: sql.SQL,
+    ) -> list[Batch]:
+        """As much is taken as fits the table."""
+        try:
+            return self._take(connection, shards, until, limit, others)
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            # Some row does not. Fewer at a time, until it is the only one.
+            if len(shards) > 1:
+                each = (self._fitted(connection, [shard], until, limit, others) for shard in shards)
+                return [batch for batches in each for batch in batches]
+            if limit > 1:
+                return self._fitted(connection, shards, until, max(1, limit // 8), others)
+            return self._halt(connection, shards, error)
+
+    def _take(
+        self,
+        connection: psycopg.Connection[TupleRow],
+        shards: Sequence[int],
+        until: int | None,
+        limit: int,
+        others: sql.SQL,
+    ) -> list[Batch]:
         assert connection.autocommit, "each batch is a transaction of its own"
+        # Beforehand: a row that is new in a transaction is one that others would have to wait for.
+        connection.execute(
+            "INSERT INTO tracking (shard, projection, position) SELECT shard, %s, 0 FROM shard_log"
+            " WHERE shard = ANY(%s) AND position > 0 ORDER BY shard ON CONFLICT DO NOTHING",
+            (self.target.projection, list(shards)),
+        )
         # What is lost in a crash of the server is lost together, rows and position, and taken again.
         with connection.transaction(), connection.cursor() as cursor:
             cursor.execute("SET LOCAL synchronous_commit = off")
-            tracked = self.tracked(cursor, shard)
-            if tracked.halted is not None:
-                return None
-            try:
-                events = read_events(cursor, shard, tracked.position, until, limit)
-            except GapInLog as gap:
-                self._move(cursor, shard, tracked.position, tracked.position, str(gap))
-                return Batch(shard, tracked.position, 0, 0, str(gap))
-            return self._take(cursor, shard, tracked.position, events) if events else None
+            parts: list[_Part] = []
+            if claimed := self._claim(cursor, shards, others):
+                table = self._table(cursor)
+                # The same share for each: a shard that is far behind shall not keep the others waiting.
+                share = min(limit, max(1, TAKE_EVENTS_MAX // len(claimed)))
+                found = (self._part(cursor, table, *each, until, share) for each in claimed)
+                parts = [part for part in found if part is not None]
+            if parts:
+                self._move(cursor, parts)
+                self._write(cursor, parts)
+            return [part.told() for part in parts]
 
-    def _halt(self, connection: psycopg.Connection[TupleRow], shard: int, error: Exception) -> Batch:
-        """The projection stands still before the next event of the shard."""
-        with connection.transaction(), connection.cursor() as cursor:
-            position = self.tracked(cursor, shard).position
-            halted = f"{type(error).__name__}: {error}"
-            self._move(cursor, shard, position, position, halted)
-        return Batch(shard, position, 0, 0, halted)
-
-    def tracked(self, cursor: Cursor[TupleRow], shard: int) -> Tracked:
-        """How far the target has come on the shard; 0 where it never began."""
+    def _claim(
+        self, cursor: Cursor[TupleRow], shards: Sequence[int], others: sql.SQL
+    ) -> list[tuple[int, int]]:
+        """Shards that have something to take, and from where; nobody else takes them until the end of the transaction."""
         cursor.execute(
-            "SELECT position, halted FROM tracking WHERE shard = %s AND projection = %s",
-            (shard, self.target.projection),
+            sql.SQL(
+                "SELECT t.shard, t.position FROM tracking t JOIN shard_log l ON l.shard = t.shard"
+                " WHERE t.projection = %s AND t.shard = ANY(%s) AND t.halted IS NULL"
+                " AND l.position > t.position ORDER BY t.shard FOR UPDATE OF t {}"
+            ).format(others),
+            (self.target.projection, list(shards)),
         )
-        row = cursor.fetchone()
-        return Tracked(*row) if row else Tracked(0, None)
+        return cursor.fetchall()
 
-    def _take(
-        self, cursor: Cursor[TupleRow], shard: int, position: int, events: Sequence[StoredEvent]
-    ) -> Batch:
+    def _table(self, cursor: Cursor[TupleRow]) -> Table:
+        """The target's table as it is now: whoever replaces it waits until our positions are free."""
+        cursor.execute("SELECT %s::regclass::oid", (self.target.table,))
+        row = cursor.fetchone()
+        assert row is not None, "an unknown table is an error"
+        return Table(self.target.table, row[0])
+
+    def _part(
+        self, cursor: Cursor[TupleRow], table: Table, shard: int, position: int, until: int | None, limit: int
+    ) -> _Part | None:
+        try:
+            events = read_events(cursor, shard, position, until, limit)
+        except GapInLog as gap:
+            return _Part(shard, position, position, halted=str(gap))
+        if not events:
+            return None
         # People and paperwork share the log, and no read model is about them: they are passed over, never waited at.
         of_accounts = [event for event in events if event.topic not in TEAM_SHAPES]
         try:
-            rows = self.model.rows(cursor, shard, of_accounts, self.target.table)
-            reached, halted = events[-1].position, None
+            rows = self.model.rows(cursor, Taking(shard, position, events[-1].position, of_accounts, table))
         except CannotProject as error:
-            rows = error.rows
-            reached, halted = error.position - 1, str(error)
-        self._move(cursor, shard, position, reached, halted)
-        self._write(cursor, rows)
-        return Batch(shard, reached, reached - position, len(rows), halted)
+            return _Part(shard, position, error.position - 1, error.rows, str(error))
+        return _Part(shard, position, events[-1].position, rows)
 
-    def _move(
-        self, cursor: Cursor[TupleRow], shard: int, position: int, reached: int, halted: str | None
-    ) -> None:
-        """The position goes from where it was read to where it is now, unless someone else moved it."""
+    def _halt(
+        self, connection: psycopg.Connection[TupleRow], shards: Sequence[int], error: Exception
+    ) -> list[Batch]:
+        """The projection stands still before the next event of the shard."""
+        halted = f"{type(error).__name__}: {error}"
+        with connection.transaction(), connection.cursor() as cursor:
+            parts = [
+                _Part(shard, position, position, halted=halted)
+                for shard, position in self._claim(cursor, shards, _WAIT)
+            ]
+            if parts:
+                self._move(cursor, parts)
+        return [part.told() for part in parts]
+
+    def _move(self, cursor: Cursor[TupleRow], parts: Sequence[_Part]) -> None:
+        """The positions go from where they were read to where they are now. Raises: Moved."""
         cursor.execute(
-            "INSERT INTO tracking AS t (shard, projection, position, halted_position, halted) VALUES (%s, %s, %s, %s, %s)"
-            " ON CONFLICT (shard, projection) DO UPDATE"
-            " SET position = EXCLUDED.position, halted_position = EXCLUDED.halted_position, halted = EXCLUDED.halted"
-            " WHERE t.position = %s AND t.halted IS NULL",
+            "UPDATE tracking AS t SET position = n.reached, halted = n.halted,"
+            " halted_position = CASE WHEN n.halted IS NOT NULL THEN n.reached + 1 END"
+            " FROM unnest(%s::integer[], %s::bigint[], %s::bigint[], %s::text[]) AS n (shard, position, reached, halted)"
+            " WHERE t.projection = %s AND t.shard = n.shard AND t.position = n.position AND t.halted IS NULL",
             (
-                shard,
+                [part.shard for part in parts],
+                [part.position for part in parts],
+                [part.reached for part in parts],
+                [part.halted for part in parts],
                 self.target.projection,
-                reached,
-                reached + 1 if halted else None,
-                halted,
-                position,
             ),
         )
-        if cursor.rowcount != 1:
-            raise Moved(f"{self.target.projection} on shard {shard} is no longer at {position}")
+        if cursor.rowcount != len(parts):
+            raise Moved(
+                f"{self.target.projection} is no longer where it was read: {[part.told() for part in parts]}"
+            )
 
-    def _write(self, cursor: Cursor[TupleRow], rows: Sequence[tuple[object, ...]]) -> None:
-        if not rows:
+    def _write(self, cursor: Cursor[TupleRow], parts: Sequence[_Part]) -> None:
+        if not any(part.rows for part in parts):
             return
         with cursor.copy(self._copy) as copy:
             copy.set_types([kind for _, kind in self.model.columns])
-            for row in rows:
-                copy.write_row(row)
+            for part in parts:
+                for row in part.rows:
+                    copy.write_row(row)
 
     def release(self, connection: psycopg.Connection[TupleRow]) -> int:
         """Halted shards are tried again from where they stand; returns how many there were."""
@@ -351,10 +470,11 @@ class Projector:
         return released.rowcount
 
     def behind(self, connection: psycopg.Connection[TupleRow], shards: Sequence[int]) -> list[int]:
-        """The shards whose log is longer than what was taken, less those on which the projection is halted."""
+        """The shards whose log here is longer than what was taken, less those on which the projection is halted."""
         rows = connection.execute(
             "SELECT l.shard FROM shard_log l LEFT JOIN tracking t ON t.shard = l.shard AND t.projection = %s"
-            " WHERE l.shard = ANY(%s) AND l.position > coalesce(t.position, 0) AND t.halted IS NULL ORDER BY l.shard",
+            " WHERE l.shard = ANY(%s) AND l.position > coalesce(t.position, 0) AND t.halted IS NULL"
+            " ORDER BY l.shard",
             (self.target.projection, list(shards)),
         ).fetchall()
         return [shard for (shard,) in rows]
@@ -369,18 +489,23 @@ def read_events(
 ) -> list[StoredEvent]:
     """At most ``limit`` events of the shard beyond a position, in order.
 
-    Raises: GapInLog; positions are drawn without gaps, in the order of commits.
+    Raises: GapInLog; positions are drawn without gaps, in the order of commits. One that an archive holds names its manifest.
     """
+    # Bytes for the stream: an UUID object for each event costs as much as all the rest of reading it.
     cursor.execute(
-        "SELECT position, originator_id, originator_version, topic, state FROM ledger_events"
+        "SELECT position, uuid_send(originator_id), originator_version, topic, state FROM ledger_events"
         " WHERE shard = %s AND position > %s AND position <= %s ORDER BY position LIMIT %s",
         (shard, after, 2**62 if until is None else until, limit),
         binary=True,
     )
-    events = [StoredEvent(*row) for row in cursor.fetchall()]
-    for expected, event in enumerate(events, after + 1):
-        if event.position != expected:
-            raise GapInLog(f"shard {shard} has no position {expected}: run `coffer verify`")
+    events = [StoredEvent._make(row) for row in cursor.fetchall()]
+    # No two have the same position, and they ascend: so only the last one need be looked at.
+    if events and events[-1].position != after + len(events):
+        expected = next(n for n, event in enumerate(events, after + 1) if event.position != n)
+        why = archived_position(cursor, shard, expected)
+        raise GapInLog(why or f"shard {shard} has no position {expected}: run `coffer verify`")
+    if not events and (why := archived_position(cursor, shard, after + 1)):
+        raise GapInLog(why)
     return events
 
 
@@ -416,11 +541,6 @@ class PostgresStatement:
             cursor.execute(query, [*values, limit + 1], binary=True)
             rows = [statement_row(row) for row in cursor.fetchall()]
         return StatementPage(rows[:limit], position[0] if position else 0, len(rows) > limit)
-
-
-def _stored(row: StatementRow) -> tuple[object, ...]:
-    """The row as its columns hold it."""
-    return (*row[:9], UUID(hex=row.charge_id) if row.charge_id else None, *row[10:])
 
 
 def statement_row(stored: TupleRow) -> StatementRow:
