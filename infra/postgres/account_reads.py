@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TypeAlias
@@ -26,8 +26,9 @@ from domain.errors import Busy
 from domain.shards import shard_of
 from domain.team.applying import fold as fold_team
 from domain.team.state import TEAM_SCHEMA, Team, team_stream_id
+from infra.postgres.archived import GONE, Gone, gone_values
 from infra.postgres.connections import CONNECT_TIMEOUT_SECONDS, FIRST, Timeouts, session_options
-from infra.postgres.heads import FOLD_ROWS, key_beyond, recorded_at_of
+from infra.postgres.heads import FOLD_ROWS, key_beyond, owner_mark, recorded_at_of
 from infra.postgres.kept_heads import KEPT_ENTRIES, KEPT_HEAD, KEPT_LATEST, kept_account
 from infra.postgres.mapper import ACCOUNT_SHAPES, TEAM_SHAPES, decode_account, decode_team
 from infra.postgres.shards import MAP_READS_MAX, ShardMap
@@ -39,7 +40,8 @@ Pool: TypeAlias = "AsyncConnectionPool[AsyncConnection[TupleRow]]"
 _CHARGED = (CreditsCharged, UsageWaived, HoldCaptured)
 _REFUND_TOPICS = [ChargeRefunded.TOPIC, *ChargeRefunded.OLD_TOPICS]
 _LAST_VERSION = (
-    "SELECT coalesce(max(originator_version), 0) FROM ledger_events WHERE shard = %s AND originator_id = %s"
+    "SELECT greatest((SELECT max(originator_version) FROM ledger_events WHERE shard = %s AND originator_id = %s),"
+    " (SELECT max(gone_through) FROM archive_stream WHERE shard = %s AND stream_id = %s), 0)"
 )
 _STATE_AT = (
     "SELECT state FROM ledger_events WHERE shard = %s AND originator_id = %s AND originator_version = %s"
@@ -211,7 +213,10 @@ class PostgresAccountReads:
         return [_stored_paperwork(row) for row in rows]
 
     async def version_at(self, team_id: str, position: int) -> int:
-        """Found from the newest event backwards: as many steps as the reader is behind."""
+        """Found from the newest event backwards: as many steps as the reader is behind.
+
+        Raises: EventsArchived when only an archive could say.
+        """
         shard = self._shard(team_id)
         rows = await self._rows(
             shard,
@@ -219,22 +224,40 @@ class PostgresAccountReads:
             " ORDER BY originator_version DESC LIMIT 1",
             (shard, account_id(team_id), position),
         )
-        return int(rows[0][0]) if rows else 0
+        version = int(rows[0][0]) if rows else 0
+        for part in await self._gone(shard, account_id(team_id), version, None):
+            if part.first_position > position:
+                break
+            if part.last_position > position:
+                raise part.error()
+            version = part.through
+        return version
 
     async def version_as_of(self, team_id: str, at: datetime) -> int:
-        """Found by halving, on one connection: ``recorded_at`` never decreases within a stream."""
+        """Found by halving, on one connection: ``recorded_at`` never decreases within a stream.
+
+        Raises: EventsArchived when only an archive could say.
+        """
         shard, originator = self._shard(team_id), account_id(team_id)
         async with self._shards.connection_for(shard) as connection:
             cursor = connection.cursor(row_factory=tuple_row)
-            await cursor.execute(_LAST_VERSION, (shard, originator))
+            await cursor.execute(_LAST_VERSION, (shard, originator, shard, originator))
             row = await cursor.fetchone()
             by_then, beyond = 0, (row[0] if row else 0) + 1
             while beyond - by_then > 1:
                 middle = (by_then + beyond) // 2
                 await cursor.execute(_STATE_AT, (shard, originator, middle), binary=True)
                 row = await cursor.fetchone()
-                assert row is not None, f"version {middle} of team {team_id!r} is missing"
-                if recorded_at_of(row[0]) <= at:
+                if row is None:
+                    await cursor.execute(
+                        GONE, gone_values(shard, [originator], middle - 1, middle), binary=True
+                    )
+                    parts = await cursor.fetchall()
+                    assert parts, f"version {middle} of team {team_id!r} is missing"
+                    is_by_then = Gone._make(parts[0]).is_before(at)
+                else:
+                    is_by_then = recorded_at_of(row[0]) <= at
+                if is_by_then:
                     by_then = middle
                 else:
                     beyond = middle
@@ -248,8 +271,22 @@ class PostgresAccountReads:
             f"SELECT {_EVENT} FROM ledger_events WHERE shard = %s AND usage_key = %s AND originator_id = %s",  # noqa: S608 - from constants
             (shard, UUID(hex=usage_key), account_id(team_id)),
         )
+        if not rows:
+            await self._refuse_archived_charge(shard, account_id(team_id), usage_key)
         stored = [_stored(row) for row in rows]
         return next((each for each in stored if isinstance(each.event, _CHARGED)), None)
+
+    async def _refuse_archived_charge(self, shard: int, originator: UUID, usage_key: str) -> None:
+        """The charge is none that an archive holds. Raises: EventsArchived."""
+        claims = await self._rows(
+            shard,
+            "SELECT originator_version FROM archived_claim WHERE shard = %s AND usage_key = %s AND owner = %s"
+            " AND topic IS NULL",
+            (shard, UUID(hex=usage_key), owner_mark(originator)),
+        )
+        for (version,) in claims:
+            for part in await self._gone(shard, originator, version - 1, version):
+                raise part.error()
 
     async def refunds(self, team_id: str, charge_id: str, after: int) -> list[StoredEvent]:
         """Read from the stream itself, not from a projection that may be behind; asked only of charges with refunds."""
@@ -261,6 +298,8 @@ class PostgresAccountReads:
             " ORDER BY originator_version",
             (shard, account_id(team_id), after, _REFUND_TOPICS, charge_id.encode()),
         )
+        for part in await self._gone(shard, account_id(team_id), after, None):
+            raise part.error()
         stored = [_stored(row) for row in rows]
         return [
             each
@@ -388,13 +427,25 @@ class PostgresAccountReads:
         shard = self._shard(team_id)
         beyond, order = ("<", "DESC") if newest_first else (">", "ASC")
         start = after if after is not None else (2**62 if newest_first else 0)
-        return await self._rows(
+        last = 2**62 if until is None else until
+        rows = await self._rows(
             shard,
             f"SELECT {_EVENT} FROM ledger_events WHERE shard = %s AND originator_id = %s"  # noqa: S608 - from constants
             f" AND originator_version {beyond} %s AND originator_version <= %s"
             f" ORDER BY originator_version {order} LIMIT %s",
-            (shard, stream_id, start, 2**62 if until is None else until, limit),
+            (shard, stream_id, start, last, limit),
         )
+        versions = sorted(row[0] for row in rows)
+        bounds = (0, min(start - 1, last)) if newest_first else (start, last)
+        for missing in _missing(versions, *bounds, is_cut=len(rows) == limit, newest_first=newest_first):
+            for part in await self._gone(shard, stream_id, *missing):
+                raise part.error()
+        return rows
+
+    async def _gone(self, shard: int, stream_id: UUID, after: int, until: int | None) -> list[Gone]:
+        """What only archives hold of the stream, within these versions, in order."""
+        rows = await self._rows(shard, GONE, gone_values(shard, [stream_id], after, until))
+        return [Gone._make(row) for row in rows]
 
     def _shard(self, team_id: str) -> int:
         return shard_of(team_id, self._shards.count)
@@ -430,6 +481,23 @@ class PostgresAccountReads:
             assert page, f"team {team_id!r} has a head at {version} and no event after {folded.version}"
             fold_team(folded, (stored.event for stored in page))
         return folded
+
+
+def _missing(
+    versions: Sequence[int], after: int, until: int, *, is_cut: bool, newest_first: bool
+) -> Iterator[tuple[int, int]]:
+    """The versions beyond ``after`` up to ``until`` that a page, in ascending order, should have and has not.
+
+    One that is cut ends where it ends; on its other side it begins with the first that there is.
+    """
+    if is_cut:
+        after, until = (versions[0] - 1, until) if newest_first else (after, versions[-1])
+    for version in versions:
+        if version > after + 1:
+            yield after, version - 1
+        after = version
+    if until > after:
+        yield after, until
 
 
 def _stored_paperwork(row: TupleRow) -> StoredTeamEvent:

@@ -17,7 +17,8 @@ SKEW_MAX = timedelta(hours=1)
 """More than two transactions that end in another order than they began can be apart."""
 
 GONE = (
-    "SELECT s.stream_id, s.team_id, s.gone_after, s.gone_through, s.month, a.manifest FROM archive_stream AS s"
+    "SELECT s.stream_id, s.team_id, s.gone_after, s.gone_through, s.month, a.manifest, a.first_position, a.last_position"
+    " FROM archive_stream AS s"
     " JOIN archive AS a ON a.shard = s.shard AND a.month = s.month WHERE s.shard = %s AND s.stream_id = ANY(%s)"
     " AND s.gone_through > s.gone_after AND s.gone_through > %s AND s.gone_after < %s"
     " ORDER BY s.stream_id, s.first_version"
@@ -34,6 +35,16 @@ class Gone(NamedTuple):
     through: int
     month: str
     manifest: str
+    first_position: int
+    last_position: int
+
+    def is_before(self, at: datetime) -> bool:
+        """Whether all of it was recorded by the instant, or none of it, by its month. Raises: EventsArchived."""
+        if month_end(self.month) + SKEW_MAX <= at:
+            return True
+        if month_start(self.month) - SKEW_MAX <= at:
+            raise self.error()
+        return False
 
     def error(self) -> EventsArchived:
         """What to say to whoever needs one of them."""
@@ -106,6 +117,33 @@ def refuse_archived_since(
     assert parts, f"version {version} of stream {stream_id} is missing"
     if month_end(parts[0].month) + SKEW_MAX > at:
         raise parts[0].error()
+
+
+def archived_position(
+    cursor: psycopg.Cursor[TupleRow], shard: int, first: int, last: int | None = None
+) -> str | None:
+    """Which archive alone holds an event at these positions, and what restores it; None when none does."""
+    cursor.execute(
+        "SELECT a.month, a.manifest FROM archive AS a WHERE a.shard = %s AND a.first_position <= %s AND a.last_position >= %s"
+        " AND EXISTS (SELECT FROM archive_stream AS s WHERE s.shard = a.shard AND s.month = a.month"
+        " AND s.gone_through > s.gone_after) ORDER BY a.first_position LIMIT 1",
+        (shard, first if last is None else last, first),
+    )
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    return (
+        f"position {first} of shard {shard} is in the archive of {row[0]}, {row[1]}: restore it with"
+        f" `coffer restore {row[1]}`, then go on"
+    )
+
+
+def refuse_archived_position(
+    cursor: psycopg.Cursor[TupleRow], shard: int, first: int, last: int | None = None
+) -> None:
+    """No event at these positions is in an archive only. Raises: EventsArchived."""
+    if (why := archived_position(cursor, shard, first, last)) is not None:
+        raise EventsArchived(why)
 
 
 def month_of(instant: datetime) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import itemgetter
 from uuid import UUID
 
 import psycopg
+from psycopg.rows import TupleRow
 
 from domain.account.decision import account_id
 from domain.account.events import RecordedEvent
 from domain.team.events import RecordedTeamEvent
 from domain.team.state import team_stream_id
+from infra.postgres.archived import refuse_archived, without_gap
 from infra.postgres.mapper import ACCOUNT_SHAPES, TEAM_SHAPES
 from infra.postgres.shards import ShardMap
 
@@ -26,7 +29,7 @@ class PostgresEvents:
     def events(self, team_id: str, after: int = 0, until: int | None = None) -> Iterator[RecordedEvent]:
         """As the port says; the connection is the caller's until the last event is read or the reading is closed.
 
-        Raises: UnknownEventShape for a shape newer than the code.
+        Raises: UnknownEventShape for a shape newer than the code; EventsArchived.
         """
         originator = account_id(team_id)
         for version, topic, state in self._stored(team_id, originator, after, until):
@@ -55,7 +58,7 @@ class PostgresEvents:
     ) -> Iterator[RecordedTeamEvent]:
         """What happened to the team's people and paperwork, as ``events`` gives the account's; none of it is among those.
 
-        Raises: UnknownEventShape for a shape newer than the code.
+        Raises: UnknownEventShape for a shape newer than the code; EventsArchived.
         """
         stream_id = team_stream_id(team_id)
         for version, topic, state in self._stored(team_id, stream_id, after, until):
@@ -76,5 +79,15 @@ class PostgresEvents:
                 " AND originator_version > %s AND originator_version <= %s ORDER BY originator_version",
                 (shard, stream_id, after, 2**62 if until is None else until),
             )
-            while portion := cursor.fetchmany(FETCH_ROWS):
-                yield from portion
+            yield from without_gap(
+                _portions(cursor),
+                after,
+                until,
+                itemgetter(0),
+                lambda since, missing: refuse_archived(connection, shard, stream_id, since, missing),
+            )
+
+
+def _portions(cursor: psycopg.ServerCursor[TupleRow]) -> Iterator[TupleRow]:
+    while portion := cursor.fetchmany(FETCH_ROWS):
+        yield from portion

@@ -45,6 +45,7 @@ from domain.account.state import STATE_SCHEMA
 from domain.chain import GENESIS
 from domain.shards import shard_of
 from infra.postgres.appending import AccountWrite, HeadMoved, NewEvent, append, channel_of
+from infra.postgres.archived import refuse_archived, refuse_archived_position
 from infra.postgres.heads import Head, load_heads
 from infra.postgres.mapper import ACCOUNT_SHAPES, HEAD_TOPIC, TEAM_SHAPES
 from infra.postgres.shards import LedgerDatastore
@@ -170,7 +171,12 @@ class ShardRecorder(PostgresApplicationRecorder):
         query.where("originator_version > %s", gt)
         query.where("originator_version <= %s", lte)
         query.order("originator_version", desc=desc, limit=limit)
-        return [StoredEvent(*row) for row in self._rows(query)]
+        rows = self._rows(query)
+        # From the first event on, something may have left; a head is newer than all that did.
+        if not gt and (not rows or rows[0][1] != 1):
+            with self.datastore.get_connection() as connection:
+                refuse_archived(connection, self.shard, UUID(str(originator_id)), 0, lte)
+        return [StoredEvent(*row) for row in rows]
 
     @override
     @_read_again
@@ -190,7 +196,12 @@ class ShardRecorder(PostgresApplicationRecorder):
         query.where("position <= %s", stop)
         query.where("topic = ANY(%s)", list(topics) or None)
         query.order("position", desc=False, limit=limit)
-        return [Notification(*row) for row in self._rows(query)]
+        rows = self._rows(query)
+        first = (start or 1) if inclusive_of_start else (start or 0) + 1
+        if not rows or rows[0][4] != first:
+            with self.datastore.get_connection() as connection:
+                refuse_archived_position(connection.cursor(row_factory=tuple_row), self.shard, first, stop)
+        return [Notification(*row) for row in rows]
 
     # The counter row says it without a scan, and it is committed together with the events it counts.
     @override

@@ -19,6 +19,7 @@ from consumers.batches import Hole, PartitionKey, RecordOutcome, UsageBatch
 from domain.account.decision import account_id
 from domain.usage import Origin
 from infra.postgres.appending import stay_home
+from infra.postgres.archived import refuse_archived, refuse_archived_position
 from infra.postgres.shards import ShardMap
 
 Outcomes = dict[str, dict[str, int]]
@@ -296,11 +297,14 @@ class StreamState:
             use = _decode_use(state)
             if use.origin == wanted:
                 return _fate_of(use, team_id, version)
+        with self._shards.connection_for(shard) as connection:
+            refuse_archived_position(connection.cursor(), shard, first, last)
         return None
 
     def _fate_at(self, team_id: str, version: int) -> Fate:
         shard = self._shards.shard_of(team_id)
         with self._shards.connection_for(shard) as connection:
+            refuse_archived(connection, shard, account_id(team_id), version - 1, version)
             state = _only(
                 connection.execute(
                     "SELECT state FROM ledger_events"

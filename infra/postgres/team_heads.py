@@ -12,6 +12,7 @@ from domain.team.applying import fold
 from domain.team.decision import TeamDecision
 from domain.team.state import TEAM_SCHEMA, Team, team_stream_id
 from infra.postgres.appending import HeadMoved, NewEvent, Rows, chained
+from infra.postgres.archived import refuse_archived
 from infra.postgres.mapper import TEAM_SHAPES, decode_team, encode_json, topic_of
 
 
@@ -46,7 +47,7 @@ def load_team_head(cursor: Cursor[TupleRow], shard: int, team_id: str) -> TeamHe
 def fold_again(cursor: Cursor[TupleRow], shard: int, team_id: str, version: int) -> Team:
     """The team at a version, folded from its events: a head of another schema is not believed.
 
-    Raises: UnknownEventShape.
+    Raises: UnknownEventShape; EventsArchived.
     """
     cursor.execute(
         "SELECT topic, state FROM ledger_events"
@@ -54,9 +55,10 @@ def fold_again(cursor: Cursor[TupleRow], shard: int, team_id: str, version: int)
         (shard, team_stream_id(team_id), version),
         binary=True,
     )
-    return fold(
-        Team(team_id=team_id), (TEAM_SHAPES.decode(topic, state) for topic, state in cursor.fetchall())
-    )
+    rows = cursor.fetchall()
+    if len(rows) != version:
+        refuse_archived(cursor.connection, shard, team_stream_id(team_id), 0, version)
+    return fold(Team(team_id=team_id), (TEAM_SHAPES.decode(topic, state) for topic, state in rows))
 
 
 def write_team_head(

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
+from api.errors import EventsArchived
+from domain.commands import RefundCharge
 from infra.failpoints import OF_ARCHIVERS, OF_RESTORERS
+from infra.postgres.account_reads import AsyncShards, PostgresAccountReads
+from infra.postgres.application import LedgerApplication
 from infra.postgres.archive_files import MANIFEST, ArchiveDamaged
 from infra.postgres.archiving import ArchiveRefused, archive, restore
+from infra.postgres.histories import PostgresEvents
+from infra.postgres.read_models import StatementModel
+from infra.postgres.rebuilding import RebuildHalted, rebuild
 from infra.postgres.shards import ShardMap
 from infra.postgres.verification import verify
 from infra.settings import REPOSITORY
@@ -33,7 +44,7 @@ from tests.infra.archives import (
     streamed,
     used,
 )
-from tests.infra.stored import rows
+from tests.infra.stored import execute, rows
 
 NOW = when("2026-11-20 09:00")
 
@@ -267,8 +278,6 @@ def test_a_correction_of_archived_usage_is_parked_and_names_what_restores_it(
     assert streamed(shards, early, now=when("2026-04-20 00:00")) == []
     archive(shards, tmp_path, when("2026-05-01 00:00"), sizes=SMALL)
     correcting = used("acme", "mend", 0, "2026-11-20 08:00")
-    import msgspec
-
     correcting = msgspec.structs.replace(correcting, status="failed", corrects="early")
 
     ((outcome, detail),) = streamed(shards, correcting, now=NOW)
@@ -456,3 +465,81 @@ def coffer(database_url: str, *arguments: str) -> subprocess.CompletedProcess[st
         check=False,
         timeout=120,
     )
+
+
+# --- whoever needs what left ---
+
+
+def test_whoever_needs_archived_events_is_told_what_restores_them(
+    database_url: str, shards: ShardMap, tmp_path: Path
+) -> None:
+    ((account, version, charge),) = rows(
+        database_url,
+        "SELECT originator_id, originator_version, usage_key FROM ledger_events JOIN account_head"
+        " ON account_id = originator_id WHERE team_id = 'acme' AND topic LIKE 'CreditsCharged%%' ORDER BY 2 LIMIT 1",
+    )
+    last = rows(database_url, "SELECT version FROM account_head WHERE team_id = 'acme'")[0][0]
+    archive(shards, tmp_path, BEFORE, sizes=SMALL)
+    shard = shards.shard_of("acme")
+    manifest = manifests(database_url, shard)[0]
+    source = PostgresEvents(shards)
+    recorder = LedgerApplication(shards, shard)
+    asked: dict[str, Callable[[], object]] = {
+        "a replay from the beginning": lambda: list(source.events("acme")),
+        "a replay of a part": lambda: list(source.events("acme", version - 1, version)),
+        "a refund of an archived charge": lambda: execute(
+            shards, RefundCharge(team_id="acme", charge_id=charge.hex, reason="late")
+        ),
+        "a page from the oldest": lambda: reading(database_url, lambda it: it.events("acme", limit=5)),
+        "a page down to the oldest": lambda: reading(
+            database_url, lambda it: it.events("acme", limit=last, newest_first=True)
+        ),
+        "the charge": lambda: reading(database_url, lambda it: it.usage("acme", charge.hex)),
+        "the version in an archived month": lambda: reading(
+            database_url, lambda it: it.version_as_of("acme", when("2026-01-20 00:00"))
+        ),
+        "the version at an archived position": lambda: reading(
+            database_url, lambda it: it.version_at("acme", 5)
+        ),
+        "the log of the shard": lambda: recorder.recorder.select_notifications(1, 10),
+        "the stream of the account": lambda: recorder.recorder.select_events(account),
+    }
+    for name, ask in asked.items():
+        with pytest.raises(EventsArchived) as told:
+            ask()
+        assert f"`coffer restore {manifest}" in told.value.detail, name
+    recorder.close()
+    kept = reading(database_url, lambda it: it.events("acme", limit=3, newest_first=True))
+    assert [each.version for each in kept] == [last, last - 1, last - 2]
+    april = reading(database_url, lambda it: it.version_as_of("acme", when("2026-04-14 00:00")))
+    assert reading(database_url, lambda it: it.version_at("acme", 10**6)) == last >= april > version
+    with pytest.raises(RebuildHalted, match=re.escape(f"coffer restore {manifests(database_url)[0]}")):
+        rebuild(shards, StatementModel())
+
+
+def test_an_idle_team_all_of_whose_events_left_is_still_found_at_its_version(
+    database_url: str, shards: ShardMap, tmp_path: Path
+) -> None:
+    last = rows(database_url, "SELECT version FROM account_head WHERE team_id = 'acme'")[0][0]
+    archive(shards, tmp_path, when("2026-05-01 00:00"), sizes=SMALL)
+
+    assert reading(database_url, lambda it: it.version_at("acme", 10**6)) == last
+    assert reading(database_url, lambda it: it.version_as_of("acme", NOW)) == last
+    assert reading(database_url, lambda it: it.account("acme")).account.version == last
+    with pytest.raises(EventsArchived):
+        list(PostgresEvents(shards).events("acme"))
+
+
+def reading(database_url: str, question: Callable[[PostgresAccountReads], Awaitable[Any]]) -> Any:
+    """The answer of the API's own reads."""
+
+    async def answer() -> Any:
+        shards = ShardMap(database_url)
+        reads_of = AsyncShards(database_url, shards.count)
+        try:
+            return await question(PostgresAccountReads(reads_of))
+        finally:
+            await reads_of.close()
+            shards.close()
+
+    return asyncio.run(answer())
