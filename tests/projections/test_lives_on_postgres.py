@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import cycle
 
 import msgspec
 import pytest
@@ -36,15 +37,16 @@ def viewed(shards: ShardMap, asked: StatementFilter = EVERYTHING) -> list[Statem
     return page.rows
 
 
+@pytest.mark.parametrize("projectors", [1, 2])
 def test_i7_the_projected_statement_is_that_of_the_events_batch_by_batch(
-    shards: ShardMap, lived: AnAccount
+    shards: ShardMap, lived: AnAccount, projectors: int
 ) -> None:
-    """Batches of one: every row takes what is held from the row before it in the table."""
+    """Batches of one: what is held after a row comes from what a projector remembers, or from the table where another wrote."""
     shard = shards.shard_of("acme")
     with shards.own_connection_for(shard) as connection:
         connection.autocommit = True
-        projector = Projector(StatementModel())
-        while projector.advance(connection, shard, limit=1):
+        in_turn = cycle([Projector(StatementModel()) for _ in range(projectors)])
+        while next(in_turn).advance(connection, shard, limit=1):
             pass
 
     rows = rows_of_stream(lived.events, shard=shard)

@@ -210,7 +210,7 @@ def test_j3_an_event_that_raises_halts_that_projection_there_and_the_others_go_o
     assert "projection_halted" in capsys.readouterr().out + caplog.text
 
 
-def test_an_event_newer_than_the_code_halts_and_a_newer_program_goes_on(shards: ShardMap) -> None:
+def test_j7_an_event_newer_than_the_code_halts_and_a_newer_program_goes_on(shards: ShardMap) -> None:
     a_ledger(shards, teams=["acme"], steps=8)
     shard = shards.shard_of("acme")
     with shards.own_connection_for(shard) as connection:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
 
+from domain.account.events import CreditsCharged, RecordedEvent
 from domain.commands import AdjustBalance, VoidGrant
 from domain.usage import usage_key
 from projections.moves import NOTHING, Sums
-from projections.statement import DIRECTIONS, StatementRow, rows_of
+from projections.statement import DIRECTIONS, ChargeFields, StatementRow, charge_row, rows_of
 from tests.builders import SOURCE, AnAccount
 from tests.projections.streams import rows_of_stream, stream_of
 
@@ -108,6 +111,35 @@ def test_free_text_that_no_column_can_hold_does_not_stop_the_statement() -> None
     (row,) = rows_of(stream_of([granted])[0], 0, "acme")
 
     assert row.reason == "for\ufffdyou"
+
+
+a_text = st.none() | st.sampled_from(["", "a", "for\0you", "größe", "\\u0000"])
+
+
+USAGE_TEXTS = ("member", "project", "work", "step")
+
+
+@given(st.fixed_dictionaries(dict.fromkeys((*USAGE_TEXTS, "reason", "hold_id"), a_text)))
+def test_i7_a_charge_read_in_part_makes_the_row_of_the_whole_charge(texts: dict[str, str | None]) -> None:
+    """Projectors read of the stored bytes only what the statement tells."""
+    whole = next(each for each in a_story().events if isinstance(each, CreditsCharged))
+    whole = msgspec.structs.replace(whole, **texts)
+
+    part = msgspec.json.decode(msgspec.json.encode(whole), type=ChargeFields)
+
+    (row,) = rows_of(RecordedEvent(None, 7, whole), 3, "acme", Sums(1, 2, 5))
+    assert charge_row(part, 7, 3, "acme", 5) == row
+    shown = {name: text and text.replace("\0", "\ufffd") for name, text in texts.items()}
+    assert [getattr(row, name) for name in USAGE_TEXTS] == [shown[name] for name in USAGE_TEXTS]
+    assert not any("\0" in value for value in row if isinstance(value, str))
+
+
+def test_the_part_of_a_charge_has_the_names_and_types_of_the_whole() -> None:
+    whole = {field.name: field for field in msgspec.structs.fields(CreditsCharged)}
+
+    for field in msgspec.structs.fields(ChargeFields):
+        assert (field.type, field.required) == (whole[field.name].type, whole[field.name].required)
+        assert field.default == whole[field.name].default
 
 
 def a_story_of_holds() -> AnAccount:
