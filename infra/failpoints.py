@@ -14,6 +14,7 @@ OF_WORKERS = (
     "batch.after_begin",
     "batch.after_events",
     "batch.before_commit",
+    "batch.under_way",
     "batch.after_commit",
 )
 """The places that a worker passes."""

@@ -25,11 +25,47 @@ from domain.account.events import AccountEvent
 from domain.account.index import IndexChange
 from domain.account.state import STATE_SCHEMA, TeamAccount
 from domain.chain import event_hash
+from infra.postgres import arrays
 from infra.postgres.connections import ShardMoved
+from infra.postgres.exchange import Exchange, Statement
 from infra.postgres.index_rows import change_index
 from infra.postgres.mapper import encode_json, encode_json_into, topic_of
 
-_COPY_EVENTS = (
+_HEADS = (
+    "UPDATE account_head AS h SET version = n.version, chain_hash = n.chain_hash, state = n.state,"  # noqa: S608 - from constants
+    f" state_schema = {STATE_SCHEMA}, recorded_at = n.recorded_at, next_due_at = n.next_due_at"
+    " FROM unnest({}::integer[], {}::text[], {}::bigint[], {}::bigint[], {}::bytea[], {}::bytea[], {}::timestamptz[],"
+    " {}::timestamptz[]) AS n (shard, team_id, expected, version, chain_hash, state, recorded_at, next_due_at)"
+    " WHERE h.shard = n.shard AND h.team_id = n.team_id AND h.version = n.expected"
+)
+_MOVE_HEADS = _HEADS.format(*["%b"] * 8)
+MOVE_HEADS = Statement(
+    b"move_heads",
+    _HEADS.format(*[f"${number}" for number in range(1, 9)]).encode(),
+    (
+        arrays.INT4S,
+        arrays.TEXTS,
+        arrays.INT8S,
+        arrays.INT8S,
+        arrays.BYTEAS,
+        arrays.BYTEAS,
+        arrays.TIMESTAMPS,
+        arrays.TIMESTAMPS,
+    ),
+)
+DRAW = (
+    "UPDATE shard_log AS l SET position = l.position + n.events"
+    " FROM unnest({}::integer[], {}::bigint[], {}::text[]) AS n (shard, events, channel)"
+    " WHERE l.shard = n.shard AND l.lives_here"
+    " RETURNING l.shard, l.position, n.events, n.channel"
+)
+"""Positions are drawn: the shards, how many each, and the channels to tell."""
+_DRAW_POSITIONS = (
+    f"WITH drawn AS ({DRAW.format('%b', '%b', '%b')})"  # noqa: S608 - from constants
+    " SELECT shard, position, pg_notify(channel, position::text) FROM drawn"
+)
+
+COPY_EVENTS = (
     "COPY ledger_events (position, shard, originator_id, originator_version, topic, state, usage_key, previous_hash, hash)"
     " FROM STDIN (FORMAT BINARY)"
 )
@@ -47,6 +83,9 @@ _claim_and_hashes = Struct(">i16si32si32s").pack
 _no_claim_and_hashes = Struct(">ii32si32s").pack
 _six_fields_shard_and_key = Struct(">hiii16s").pack
 _NULL = _length(-1)
+
+_PIECE_PARTS = 200
+"""So many parts of rows, two for each, are sent together: some hundred kilobytes."""
 
 _EVENT_BYTES = 2_048
 """More than an event of usage usually takes."""
@@ -185,27 +224,55 @@ def move_heads(cursor: Cursor[TupleRow], writes: Sequence[EncodedWrite]) -> None
 
     Raises: HeadMoved when one of them had moved already.
     """
-    cursor.execute(
-        "UPDATE account_head AS h SET version = n.version, chain_hash = n.chain_hash, state = n.state,"
-        " state_schema = %s, recorded_at = n.recorded_at, next_due_at = n.next_due_at"
-        " FROM unnest(%b::integer[], %b::text[], %b::bigint[], %b::bigint[], %b::bytea[], %b::bytea[],"
-        " %b::timestamptz[], %b::timestamptz[])"
-        " AS n (shard, team_id, expected, version, chain_hash, state, recorded_at, next_due_at)"
-        " WHERE h.shard = n.shard AND h.team_id = n.team_id AND h.version = n.expected",
-        (
-            STATE_SCHEMA,
-            [write.shard for write in writes],
-            [write.team_id for write in writes],
-            [write.expected_version for write in writes],
-            [write.version for write in writes],
-            [write.chain_hash for write in writes],
-            [write.state for write in writes],
-            [write.recorded_at for write in writes],
-            [write.next_due_at for write in writes],
-        ),
+    cursor.execute(_MOVE_HEADS, head_columns(writes))
+    require_all_moved(cursor.rowcount, len(writes))
+
+
+def send_heads(exchange: Exchange, writes: Sequence[EncodedWrite]) -> None:
+    """As ``move_heads``, in an exchange; how many moved is the count of its answer."""
+    shards, teams, expected, versions, hashes, states, recorded, due = head_columns(writes)
+    exchange.send(
+        MOVE_HEADS,
+        arrays.int4s(shards),
+        arrays.texts(teams),
+        arrays.int8s(expected),
+        arrays.int8s(versions),
+        arrays.byteas(hashes),
+        arrays.byteas(states),
+        arrays.timestamps(recorded),
+        arrays.timestamps(due),
     )
-    if cursor.rowcount != len(writes):
-        raise HeadMoved(f"{len(writes) - cursor.rowcount} of {len(writes)} heads had moved")
+
+
+def require_all_moved(moved: int, asked: int) -> None:
+    """Raises: HeadMoved when fewer heads moved than were asked to."""
+    if moved != asked:
+        raise HeadMoved(f"{asked - moved} of {asked} heads had moved")
+
+
+def head_columns(
+    writes: Sequence[EncodedWrite],
+) -> tuple[
+    list[int],
+    list[str],
+    list[int],
+    list[int],
+    list[bytes],
+    list[bytes],
+    list[datetime],
+    list[datetime | None],
+]:
+    """The columns of the heads, in the order of the statement's parameters."""
+    return (
+        [write.shard for write in writes],
+        [write.team_id for write in writes],
+        [write.expected_version for write in writes],
+        [write.version for write in writes],
+        [write.chain_hash for write in writes],
+        [write.state for write in writes],
+        [write.recorded_at for write in writes],
+        [write.next_due_at for write in writes],
+    )
 
 
 def draw_positions(cursor: Cursor[TupleRow], counts: Mapping[int, int]) -> dict[int, int]:
@@ -216,12 +283,7 @@ def draw_positions(cursor: Cursor[TupleRow], counts: Mapping[int, int]) -> dict[
     Raises: ShardMoved when one of the shards lives in another database by now.
     """
     cursor.execute(
-        "WITH drawn AS ("
-        " UPDATE shard_log AS l SET position = l.position + n.events"
-        " FROM unnest(%b::integer[], %b::bigint[], %b::text[]) AS n (shard, events, channel)"
-        " WHERE l.shard = n.shard AND l.lives_here"
-        " RETURNING l.shard, l.position, n.channel)"
-        " SELECT shard, position, pg_notify(channel, position::text) FROM drawn",
+        _DRAW_POSITIONS,
         (list(counts), list(counts.values()), [channel_of(shard) for shard in counts]),
         binary=True,
     )
@@ -273,14 +335,27 @@ def copy_events(cursor: Cursor[TupleRow], shards: Iterable[tuple[int, Sequence[H
 
     Raises: psycopg.errors.UniqueViolation when a version or a claim is taken.
     """
+    with cursor.copy(COPY_EVENTS) as copy:
+        for each in event_data(shards):
+            copy.write(each)
+
+
+def event_data(shards: Iterable[tuple[int, Sequence[HasRows]]]) -> list[bytes]:
+    """The events of each (first position, writes) as data of COPY, in pieces that the server can begin with."""
+    pieces: list[bytes] = []
     buffer = [_COPY_HEADER]
     for first, writes in shards:
-        rows = (row for write in writes for row in write.rows)
-        for position, row in enumerate(rows, first):
-            buffer += (_nine_fields_and_position(9, 8, position), row)
+        position = first
+        for write in writes:
+            for row in write.rows:
+                buffer += (_nine_fields_and_position(9, 8, position), row)
+                position += 1
+            if len(buffer) > _PIECE_PARTS:
+                pieces.append(b"".join(buffer))
+                buffer = []
     buffer.append(_COPY_END)
-    with cursor.copy(_COPY_EVENTS) as copy:
-        copy.write(b"".join(buffer))
+    pieces.append(b"".join(buffer))
+    return pieces
 
 
 @contextmanager

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import accumulate
 from time import monotonic, sleep
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 import msgspec
 import psycopg
 from prometheus_client import Counter
 from psycopg import Cursor, errors
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Identifier
 from typing_extensions import override
@@ -36,26 +38,44 @@ from domain.account.state import TeamAccount
 from domain.errors import Busy, UnknownEventShape
 from domain.ledger import OutcomeUnknown
 from infra.failpoints import hit
+from infra.postgres import arrays
 from infra.postgres.appending import (
+    COPY_EVENTS,
+    DRAW,
+    MOVE_HEADS,
     AccountWrite,
     EncodedWrite,
     HeadMoved,
-    copy_events,
+    channel_of,
     copying_contexts,
-    draw_positions,
     encode,
-    move_heads,
+    event_data,
     new_events,
+    require_all_moved,
+    send_heads,
+    shard_moved,
     stay_home,
 )
 from infra.postgres.connections import FIRST, NOT_REACHED
+from infra.postgres.exchange import CommitUnderWay, Exchange, Row, Statement, know
 from infra.postgres.heads import Head, RecordClaim, StoredIndex, load_claims, load_heads
 from infra.postgres.index_rows import change_index
 from infra.postgres.ledger_store import Clock, database_clock
+from infra.postgres.recent_claims import RecentClaims
 from infra.postgres.shards import ShardMap
 
 ACCOUNTS_KEPT_MAX = 10_000
 """How many accounts a worker keeps between batches; the least recently used one goes first."""
+
+CARRIED_SECONDS_MAX = 1.0
+"""How long after it was read the database's clock may be told by this machine's."""
+
+CAREFUL_BATCHES = 4
+"""For so many batches after a start, or after a claim that was not known, every claim is asked for."""
+
+PORTIONS = 3
+PORTION_TEAMS_MIN = 100
+"""A batch's heads are sent in so many portions of at least so many teams."""
 
 SETTLE_SECONDS_MAX = 60.0
 """How long a worker tries to learn whether a COMMIT without an answer happened."""
@@ -68,6 +88,7 @@ COMMIT_OUTCOME_RESOLVED = Counter(
 
 # Heads are looked up one by one in the order given, so they are locked in that order; a hash join would take its own.
 # Every statement here has its index, and a plan made while the ledger was empty must not scan it when it has grown.
+_RACED = ("ledger_events", "usage_context")
 _WORKER_OPTIONS = "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off"
 
 T = TypeVar("T")
@@ -99,6 +120,40 @@ class AccountCache:
         self._heads.clear()
 
 
+class EarlierBatchLost(Exception):
+    """The batch before, left before its COMMIT was answered, was not written; nor was this one.
+
+    Both are to be settled again, in their order.
+    """
+
+
+class _Left(NamedTuple):
+    """A batch whose COMMIT was sent and not answered yet."""
+
+    transaction: PostgresBatchTransaction
+    commit: CommitUnderWay
+
+
+class _CarriedClock:
+    """The database's clock: read with a batch, and carried on by this machine's until the next. It never steps back."""
+
+    def __init__(self) -> None:
+        self._latest = self._at = datetime.min.replace(tzinfo=UTC)
+        self._read = -CARRIED_SECONDS_MAX
+
+    def read(self, at: datetime) -> None:
+        """The database told its time just now."""
+        self._at, self._read = at, monotonic()
+
+    def now(self) -> datetime | None:
+        """The time now; None when it was told too long ago."""
+        carried = monotonic() - self._read
+        if carried > CARRIED_SECONDS_MAX:
+            return None
+        self._latest = max(self._latest, self._at + timedelta(seconds=carried))
+        return self._latest
+
+
 class PostgresBatchStore:
     """Where batches go: one connection, one transaction each. Not for use by several threads at once.
 
@@ -114,50 +169,110 @@ class PostgresBatchStore:
         clock: Clock | None = None,
         database: str = FIRST,
     ) -> None:
-        self._shards = shards
+        self.shards = self._shards = shards
         self._database = database
-        self._clock = clock or database_clock
-        self._cache = AccountCache(accounts_kept_max)
+        self._clock = clock
+        self._database_clock = _CarriedClock()
+        self.cache = self._cache = AccountCache(accounts_kept_max)
+        self.recent = RecentClaims()
         self._connection: psycopg.Connection[TupleRow] | None = None
         self._server_session: TupleRow | None = None
+        self._left: _Left | None = None
         self._lock_heads = False
+        self._careful_batches = CAREFUL_BATCHES
+        self.held_seconds: float | None = None
 
     @contextmanager
     def transaction(self) -> Iterator[PostgresBatchTransaction]:
         """One transaction, committed when the block ends well and something was written.
 
         After MovedHeads the next one loads heads with their locks, so that it cannot move again.
-        Raises: MovedHeads, Fenced; Busy when nothing was written and a retry is safe; OutcomeUnknown.
+        Raises: MovedHeads, Fenced; Busy when nothing was written and a retry is safe; OutcomeUnknown; EarlierBatchLost.
         """
-        transaction: PostgresBatchTransaction | None = None
+        self.confirm()
+        with self._begun() as transaction:
+            yield transaction
+        self._leave(transaction)
+        self._finish()
+
+    @contextmanager
+    def overlapped(self) -> Iterator[PostgresBatchTransaction]:
+        """As ``transaction``, but left before its COMMIT is answered, so that the next batch is decided meanwhile.
+
+        What the block wrote is durable once ``confirm`` returns, or the block of the next batch has written; either says
+        EarlierBatchLost if it never will be. Asking the database for anything waits for that answer first.
+        """
+        with self._begun() as transaction:
+            yield transaction
+        self._leave(transaction)
+
+    @property
+    def is_careful(self) -> bool:
+        """Whether every claim is asked for: at the start, and for some batches after one that met what it had not expected."""
+        return self._careful_batches > 0 or self._lock_heads
+
+    @property
+    def has_left(self) -> bool:
+        """Whether a batch waits for the answer to its COMMIT."""
+        return self._left is not None
+
+    def read_clock(self, now: datetime) -> None:
+        """The database's clock was at this instant just now."""
+        self._database_clock.read(now)
+
+    def confirm(self) -> None:
+        """No batch waits for the answer to its COMMIT any more.
+
+        Raises: EarlierBatchLost when that batch must be settled again; Busy, OutcomeUnknown.
+        """
         try:
-            connection = self._connected()
-            transaction = PostgresBatchTransaction(
-                connection.cursor(), self._shards, self._cache, self._clock, lock_heads=self._lock_heads
-            )
+            self._finish()
+        except (MovedHeads, Fenced) as error:
+            raise EarlierBatchLost(str(error)) from error
+
+    @contextmanager
+    def _begun(self) -> Iterator[PostgresBatchTransaction]:
+        try:
+            self._connected()
+            transaction = PostgresBatchTransaction(self, self._lock_heads)
+            transaction.now = self._now(transaction)
             hit("batch.after_begin")
             yield transaction
-            hit("batch.before_commit")
-        except MovedHeads:
+        except (MovedHeads, EarlierBatchLost):
             self._moved()
             raise
-        except (errors.DeadlockDetected, errors.SerializationFailure) as error:
-            self._moved()
-            raise MovedHeads(str(error)) from error
-        except errors.UniqueViolation as error:
-            self._moved()
-            if not (error.diag.table_name or "").startswith(("ledger_events", "usage_context")):
-                raise
-            # A version or a claim was taken after we looked: decided again, the batch will see it.
-            raise MovedHeads(str(error)) from error
-        except NOT_REACHED as error:
+        except psycopg.Error as error:
             self._roll_back()
-            raise Busy(f"the batch could not be written, nothing of it was: {error}") from error
+            raise self._told(error) from error
         except BaseException:
             self._roll_back()
             raise
-        self._commit(connection, transaction)
-        hit("batch.after_commit")
+
+    def _told(self, error: psycopg.Error) -> Exception:
+        """What an error of the database means, when it is known that nothing was written."""
+        if isinstance(error, errors.DeadlockDetected | errors.SerializationFailure | errors.UniqueViolation):
+            self._lock_heads = True
+            if (error.diag.table_name or "").startswith(_RACED) or not isinstance(
+                error, errors.UniqueViolation
+            ):
+                # A version or a claim was taken after we looked: decided again, the batch will see it.
+                return MovedHeads(str(error))
+        if isinstance(error, NOT_REACHED):
+            return Busy(f"the batch could not be written, nothing of it was: {error}")
+        return error
+
+    def ready(self) -> psycopg.Connection[TupleRow]:
+        """The connection, once no batch waits for the answer to its COMMIT. Raises: as ``confirm``."""
+        self.confirm()
+        return self._connected()
+
+    def _now(self, transaction: PostgresBatchTransaction) -> datetime:
+        if self._clock is None and (now := self._database_clock.now()) is not None:
+            return now
+        now = (self._clock or database_clock)(transaction.cursor)
+        if self._clock is None:
+            self._database_clock.read(now)
+        return now
 
     def transaction_for(self, partition: PartitionKey) -> AbstractContextManager[PostgresBatchTransaction]:
         """As ``transaction``: there is no other database that the partition's rows could be in."""
@@ -201,6 +316,7 @@ class PostgresBatchStore:
 
     def close(self) -> None:
         """The connection is closed; what was not committed is not written."""
+        self._left = None
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -217,7 +333,11 @@ class PostgresBatchStore:
         return _place(partition, self._shards.count)
 
     def _once(self, statement: str, partition: PartitionKey, parameters: Sequence[object]) -> TupleRow | None:
-        """The first row of one statement in a transaction of its own, where the partition's rows live. Raises: Busy."""
+        """The first row of one statement in a transaction of its own, where the partition's rows live.
+
+        Raises: Busy, EarlierBatchLost.
+        """
+        self.confirm()
         try:
             connection = self._connected()
             with connection.transaction():
@@ -232,7 +352,7 @@ class PostgresBatchStore:
 
         Where the network broke, the server waits for us until its own bound, and our locks with it.
         """
-        if self._connection is not None and not self._connection.closed:
+        if self._connection is not None and (self._left is not None or not self._connection.closed):
             return self._connection
         connection = self._shards.own_connection_to(self._database, _WORKER_OPTIONS)
         try:
@@ -245,6 +365,7 @@ class PostgresBatchStore:
                 "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
             ).fetchone()
             connection.commit()
+            know(connection, _STATEMENTS)
         except BaseException:
             connection.close()
             raise
@@ -257,8 +378,15 @@ class PostgresBatchStore:
 
     def _roll_back(self) -> None:
         """Nothing of the transaction stays; the accounts it had taken are not in the cache any more."""
+        # Whoever was not the first may have taken what we know nothing of.
+        self._careful_batches = CAREFUL_BATCHES
         connection = self._connection
-        if connection is None:
+        if connection is None or self._left is not None:
+            # What is under way is the transaction before: this one has not begun.
+            return
+        if connection.pgconn.pipeline_status != PipelineStatus.OFF:
+            # Its answers were not read to the end: nothing more can be said on it.
+            self.close()
             return
         try:
             connection.rollback()
@@ -266,17 +394,45 @@ class PostgresBatchStore:
             # Its end rolls it back as well.
             self.close()
 
-    def _commit(
-        self, connection: psycopg.Connection[TupleRow], transaction: PostgresBatchTransaction
-    ) -> None:
-        try:
-            connection.commit()
-        except NOT_REACHED as error:
-            self.close()
-            self._settle(transaction, error)
-        else:
+    def _leave(self, transaction: PostgresBatchTransaction) -> None:
+        """Events and COMMIT are on their way; the accounts are kept as they will be."""
+        connection = transaction.begun_on
+        if connection is None or connection.info.transaction_status == TransactionStatus.IDLE:
+            # Nothing was asked of the database, nothing written.
+            assert not transaction.written, "what was written waits for its COMMIT"
             transaction.keep_accounts()
+            return
+        try:
+            commit = CommitUnderWay(connection, COPY_EVENTS.encode(), transaction.take_event_data())
+        except psycopg.Error as error:
+            self._roll_back()
+            raise self._told(error) from error
+        self._left = _Left(transaction, commit)
+        transaction.keep_accounts()
+        hit("batch.under_way")
+
+    def _finish(self) -> None:
+        """The batch whose COMMIT was sent is durable. Raises: MovedHeads, Fenced, Busy, OutcomeUnknown."""
+        if self._left is None:
+            return
+        (transaction, commit), self._left = self._left, None
+        try:
+            commit.finish()
+        except psycopg.Error as error:
+            transaction.forget_accounts()
+            if commit.is_known_to_have_failed:
+                self._roll_back()
+                raise self._told(error) from error
+            if not isinstance(error, NOT_REACHED):
+                raise
+            self.close()
+            self._careful_batches = CAREFUL_BATCHES
+            self._settle(transaction, error)
         self._lock_heads = False
+        self._careful_batches = max(0, self._careful_batches - 1)
+        if commit.ended_at is not None and transaction.drawn_at is not None:
+            self.held_seconds = (commit.ended_at - transaction.drawn_at) / 1e6
+        hit("batch.after_commit")
 
     def _settle(self, transaction: PostgresBatchTransaction, lost: Exception) -> None:
         """It is known whether the COMMIT that was not answered happened: the stored offsets say it.
@@ -331,28 +487,52 @@ class PostgresBatchTransaction:
 
     def __init__(
         self,
-        cursor: Cursor[TupleRow],
-        shards: ShardMap,
-        cache: AccountCache,
-        clock: Clock,
-        *,
+        store: PostgresBatchStore,
         lock_heads: bool,
     ) -> None:
-        self._cursor = cursor
-        self._shards = shards
-        self._cache = cache
+        self._store = store
+        self.begun_on: psycopg.Connection[TupleRow] | None = None
+        self._shards = store.shards
+        self._cache = store.cache
         self._lock_heads = lock_heads
         self._taken: dict[str, Head] = {}
         self._versions: dict[str, int] = {}
-        self.now = clock(cursor)
+        self._claims: list[str] = []
+        self._expected_new: set[tuple[str, str]] = set()
+        self.now = datetime.min.replace(tzinfo=UTC)
         self.unreadable: dict[str, UnknownEventShape] = {}
         self.advances: Sequence[PartitionAdvance] = ()
         self.written = False
+        self._event_data: list[bytes] = []
+        self.drawn_at: int | None = None
 
     @property
     def connection(self) -> psycopg.Connection[TupleRow]:
-        """For what must stand or fall with the batch and is no part of it: a hole that was filled, a letter retried."""
-        return self._cursor.connection
+        """For what must stand or fall with the batch and is no part of it: a hole that was filled, a letter retried.
+
+        All that was written is seen on it.
+        """
+        connection = self._ready()
+        if pending := self.take_event_data():
+            with connection.cursor().copy(COPY_EVENTS) as copy:
+                for each in pending:
+                    copy.write(each)
+        return connection
+
+    def take_event_data(self) -> list[bytes]:
+        """The rows of events that are not sent yet; whoever takes them sends them."""
+        taken, self._event_data = self._event_data, []
+        return taken
+
+    def _ready(self) -> psycopg.Connection[TupleRow]:
+        if self.begun_on is None:
+            self.begun_on = self._store.ready()
+        return self.begun_on
+
+    @property
+    def cursor(self) -> Cursor[TupleRow]:
+        """For a question of this transaction; the one before has ended."""
+        return self._ready().cursor()
 
     def accounts(self, team_ids: Collection[str]) -> dict[str, TeamAccount]:
         """The accounts of these teams, ours to change; a team without an account, or unreadable, is absent."""
@@ -373,7 +553,7 @@ class PostgresBatchTransaction:
     def _heads(self, shard: int, teams: Sequence[str]) -> dict[str, Head]:
         """The heads of these teams of one shard, but those of a newer shape: only their own teams stop."""
         try:
-            return load_heads(self._cursor, shard, teams, lock=self._lock_heads)
+            return load_heads(self.cursor, shard, teams, lock=self._lock_heads)
         except UnknownEventShape as error:
             if len(teams) > 1:
                 return {name: head for team in teams for name, head in self._heads(shard, [team]).items()}
@@ -385,10 +565,18 @@ class PostgresBatchTransaction:
         self._versions[team_id] = head.account.version
 
     def claims(self, keys: Collection[tuple[str, str]]) -> dict[str, Claim]:
-        """The claims already in the log among these (team id, claim), by claim: of usage, and of payments."""
+        """The claims already in the log among these (team id, claim), by claim: of usage, and of payments.
+
+        Usually only those that this worker made lately are asked for now. The others are expected to be new; ``write`` asks
+        for them while the server works anyway, and if one is not, the batch is decided again with all claims known.
+        """
+        asked = keys if self._store.is_careful else self._store.recent.among(keys)
+        self._expected_new.update(keys if not asked else set(keys).difference(asked))
+        if not asked:
+            return {}
         return {
             key: Claim(on_file.content_digest, on_file.version, on_file.event)
-            for key, on_file in self._on_file(keys).items()
+            for key, on_file in self._on_file(asked).items()
         }
 
     def _on_file(self, pairs: Collection[tuple[str, str]]) -> dict[str, RecordClaim]:
@@ -397,7 +585,7 @@ class PostgresBatchTransaction:
         for team_id, usage_key in pairs:
             keys[self._shards.shard_of(team_id)].append(usage_key)
         try:
-            return load_claims(self._cursor, keys)
+            return load_claims(self.cursor, keys)
         except UnknownEventShape as error:
             if len(pairs) > 1:
                 return {key: claim for part in _parts(pairs) for key, claim in self._on_file(part).items()}
@@ -407,34 +595,38 @@ class PostgresBatchTransaction:
 
     def index(self, team_id: str) -> StoredIndex:
         """The team's index, read lazily inside this transaction and beside the very head that is decided on."""
-        shard = self._shards.shard_of(team_id)
-        if self._lock_heads or team_id not in self._versions:
-            return StoredIndex(self._cursor, shard, team_id)
-        return _IndexOfHead(self._cursor, shard, team_id, self._versions[team_id])
+        return _IndexOfHead(self, self._shards.shard_of(team_id), team_id, self._lock_heads)
+
+    def require_version(self, shard: int, team_id: str) -> None:
+        """The head is locked, at the version that is decided on. Raises: MovedHeads."""
+        cursor = self.cursor
+        cursor.execute(
+            "SELECT version FROM account_head WHERE shard = %s AND team_id = %s FOR UPDATE", (shard, team_id)
+        )
+        row = cursor.fetchone()
+        if row is None or row[0] != self._versions.get(team_id):
+            raise MovedHeads(f"the head of {team_id!r} is no longer at version {self._versions.get(team_id)}")
 
     def write(self, batch: UsageBatch) -> None:
-        """The batch is written, heads and offsets by compare-and-set; what others wait for is taken last.
+        """The batch is written but for its events, which follow with the COMMIT; what others wait for is taken last.
 
-        Raises: MovedHeads, Fenced.
+        Heads and offsets go on by compare-and-set. Raises: MovedHeads, Fenced, EarlierBatchLost.
         """
+        connection = self._ready()
         self.advances, self.written = batch.advances, True
-        contexts = [(self._shards.shard_of(each.team_id), each) for each in batch.contexts]
-        with copying_contexts(self._cursor, contexts):
-            encoded = self._encoded(batch)
-        if encoded:
-            self._move_heads(batch, [write for writes in encoded.values() for write in writes])
-        if batch.advances:
-            self._advance(sorted(batch.advances))
+        encoded = self._move(batch, connection)
         changed = [team for team, append in batch.appends.items() if append.index_changes]
         for shard, teams in _by_shard(self._shards, changed, lambda team: team):
-            change_index(self._cursor, shard, [(team, batch.appends[team].index_changes) for team in teams])
+            change_index(self.cursor, shard, [(team, batch.appends[team].index_changes) for team in teams])
         self._write_beside(batch)
         if beside := self._homes(batch) - encoded.keys():
             # Shards whose counter we draw are held by that.
-            stay_home(self._cursor, beside)
-        positions = self._append(encoded)
+            stay_home(self.cursor, beside)
+        first = self._draw(batch, connection, encoded)
+        self._event_data = (
+            event_data([(first[shard], writes) for shard, writes in encoded.items()]) if encoded else []
+        )
         hit("batch.after_events")
-        self._count(batch, positions)
 
     def _homes(self, batch: UsageBatch) -> set[int]:
         """The shards in which rows of the batch's partitions live."""
@@ -444,63 +636,114 @@ class PostgresBatchTransaction:
         partitions |= {each.partition for each in batch.holes}
         return {each.partition % self._shards.count for each in partitions}
 
-    def _encoded(self, batch: UsageBatch) -> dict[int, list[EncodedWrite]]:
-        encoded: dict[int, list[EncodedWrite]] = {}
-        for shard, teams in _by_shard(self._shards, batch.appends, lambda team: team):
-            encoded[shard] = [encode(shard, self._account_write(team, batch)) for team in teams]
-        return encoded
+    def _move(
+        self, batch: UsageBatch, connection: psycopg.Connection[TupleRow]
+    ) -> dict[int, list[EncodedWrite]]:
+        """Heads and offsets go on, while what follows is encoded; contexts are stored. Raises: MovedHeads, Fenced."""
+        portions = self._portions(batch)
+        contexts = [(self._shards.shard_of(each.team_id), each) for each in batch.contexts]
+        with copying_contexts(self.cursor, contexts):
+            encoded = self._encoded(batch, portions[:1])
+        exchange = Exchange(connection)
+        asked = self._send_expected_new(exchange)
+        writes = encoded
+        for portion in portions[1:]:
+            send_heads(exchange, writes)
+            writes = self._encoded(batch, [portion])
+            encoded = encoded + writes
+        if writes:
+            send_heads(exchange, writes)
+        advances = sorted(batch.advances)
+        if advances:
+            self._send_advances(exchange, advances)
+        answers = exchange.finish()
+        if asked and answers[0].rows:
+            raise MovedHeads("a record that was expected to be new is not")
+        heads = answers[asked : -1 if advances else None]
+        try:
+            require_all_moved(sum(answer.rows for answer in heads), len(encoded))
+        except HeadMoved as error:
+            raise MovedHeads(str(error)) from error
+        if advances:
+            self._require_advanced(advances, answers[-1])
+        self._moved(batch, encoded)
+        by_shard: dict[int, list[EncodedWrite]] = {}
+        for write in encoded:
+            by_shard.setdefault(write.shard, []).append(write)
+        return by_shard
+
+    def _send_expected_new(self, exchange: Exchange) -> bool:
+        """The claims that were not asked for are; returns whether there are any."""
+        if not self._expected_new:
+            return False
+        keys: dict[int, list[str]] = defaultdict(list)
+        for team_id, key in self._expected_new:
+            keys[self._shards.shard_of(team_id)].append(key)
+        ends = list(accumulate(map(len, keys.values())))
+        exchange.send(
+            _CLAIMED,
+            arrays.int4s(list(keys)),
+            arrays.int4s([end - len(each) + 1 for end, each in zip(ends, keys.values(), strict=True)]),
+            arrays.int4s(ends),
+            arrays.uuids([key for each in keys.values() for key in each]),
+        )
+        return True
+
+    def _portions(self, batch: UsageBatch) -> list[list[tuple[int, str]]]:
+        """Shards and teams in the order of locks, in parts: while the server moves the heads of one, the next is encoded."""
+        placed = sorted((self._shards.shard_of(team), team) for team in batch.appends)
+        size = max(PORTION_TEAMS_MIN, -(-len(placed) // PORTIONS))
+        return [placed[at : at + size] for at in range(0, len(placed), size)]
+
+    def _encoded(self, batch: UsageBatch, portions: Iterable[list[tuple[int, str]]]) -> list[EncodedWrite]:
+        return [
+            encode(shard, self._account_write(team, batch)) for portion in portions for shard, team in portion
+        ]
 
     def _account_write(self, team_id: str, batch: UsageBatch) -> AccountWrite:
         append, head = batch.appends[team_id], self._taken[team_id]
         assert append.expected_version == self._versions[team_id], f"{team_id} was decided on another version"
+        events = new_events(append.events)
+        self._claims += [event.claim for event in events if event.claim]
         return AccountWrite(
             team_id,
             head.account_id,
             append.expected_version,
             head.chain_hash,
             append.account,
-            new_events(append.events),
+            events,
             append.index_changes,
         )
 
-    def _move_heads(self, batch: UsageBatch, writes: list[EncodedWrite]) -> None:
-        try:
-            move_heads(self._cursor, writes)
-        except HeadMoved as error:
-            raise MovedHeads(str(error)) from error
+    def _moved(self, batch: UsageBatch, writes: list[EncodedWrite]) -> None:
         for write in writes:
             account = batch.appends[write.team_id].account
             self._taken[write.team_id] = Head(account, write.account_id, write.chain_hash)
             self._versions[write.team_id] = write.version
 
-    def _advance(self, advances: Sequence[PartitionAdvance]) -> None:
-        """The partitions, in their order, went from their expected offsets to the next ones. Raises: Fenced."""
+    def _send_advances(self, exchange: Exchange, advances: Sequence[PartitionAdvance]) -> None:
+        """The partitions, in their order, go from their expected offsets to the next ones."""
         places = [_place(each.partition, self._shards.count) for each in advances]
         assert len(set(places)) == len(places), f"a batch advances a partition once: {places}"
         shards, clusters, topics, parts = zip(*places, strict=True)
-        self._cursor.execute(
-            "UPDATE consumed AS c SET next_offset = n.next_offset"
-            " FROM unnest(%b::integer[], %b::text[], %b::text[], %b::integer[], %b::bigint[], %b::bigint[])"
-            " AS n (shard, cluster_id, topic_id, part, expected, next_offset)"
-            " WHERE (c.shard, c.cluster_id, c.topic_id, c.part) = (n.shard, n.cluster_id, n.topic_id, n.part)"
-            " AND c.next_offset = n.expected AND c.halted IS NULL"
-            " RETURNING c.shard, c.cluster_id, c.topic_id, c.part",
-            (
-                list(shards),
-                list(clusters),
-                list(topics),
-                list(parts),
-                [each.expected_offset for each in advances],
-                [each.next_offset for each in advances],
-            ),
-            binary=True,
+        exchange.send(
+            _ADVANCE,
+            arrays.int4s(shards),
+            arrays.texts(clusters),
+            arrays.texts(topics),
+            arrays.int4s(parts),
+            arrays.int8s([each.expected_offset for each in advances]),
+            arrays.int8s([each.next_offset for each in advances]),
         )
-        moved = set(self._cursor.fetchall())
-        for place, advance in zip(places, advances, strict=True):
-            if place not in moved:
+
+    def _require_advanced(self, advances: Sequence[PartitionAdvance], answer: Row) -> None:
+        """Raises: Fenced."""
+        moved = {(arrays.to_int(part), arrays.to_text(topic)) for _, _, topic, part in answer.values}
+        for each in advances:
+            if (each.partition.partition, each.partition.topic_id) not in moved:
                 raise Fenced(
-                    f"partition {advance.partition.topic}/{advance.partition.partition} is halted or no longer at"
-                    f" offset {advance.expected_offset}"
+                    f"partition {each.partition.topic}/{each.partition.partition} is halted or no longer at"
+                    f" offset {each.expected_offset}"
                 )
 
     def _write_beside(self, batch: UsageBatch) -> None:
@@ -508,21 +751,21 @@ class PostgresBatchTransaction:
         # Offsets that are passed now have no rows yet. Those read again (a hole, a retry) may, and their first word stays.
         again = not batch.advances
         _insert(
-            self._cursor,
+            self.cursor,
             "usage_outcome",
             _OUTCOME_COLUMNS,
             [self._outcome(each, batch) for each in batch.outcomes],
             again,
         )
         _insert(
-            self._cursor,
+            self.cursor,
             "dead_letter",
             _DEAD_LETTER_COLUMNS,
             [self._letter(each, batch) for each in batch.dead_letters],
             again,
         )
         _insert(
-            self._cursor,
+            self.cursor,
             "stream_hole",
             _HOLE_COLUMNS,
             [self._hole(each, batch) for each in batch.holes],
@@ -565,39 +808,59 @@ class PostgresBatchTransaction:
             batch.recorded_at,
         )
 
-    def _append(self, encoded: dict[int, list[EncodedWrite]]) -> dict[int, tuple[int, int]]:
-        """The events are in the log; returns the first and last position of each shard."""
-        if not encoded:
-            return {}
+    def _draw(
+        self,
+        batch: UsageBatch,
+        connection: psycopg.Connection[TupleRow],
+        encoded: dict[int, list[EncodedWrite]],
+    ) -> dict[int, int]:
+        """The first position of each shard; a row for each partition says what this batch passed, to which positions."""
         counts = {shard: sum(len(write.rows) for write in writes) for shard, writes in encoded.items()}
-        first = draw_positions(self._cursor, counts)
-        copy_events(self._cursor, [(first[shard], writes) for shard, writes in encoded.items()])
-        return {shard: (first[shard], first[shard] + count - 1) for shard, count in counts.items()}
-
-    def _count(self, batch: UsageBatch, positions: dict[int, tuple[int, int]]) -> None:
-        """A row for each partition says which offsets this batch passed, to which outcomes and positions."""
-        drawn = _json({str(shard): list(bounds) for shard, bounds in positions.items()})
-        rows = [
-            (
-                *_partition_columns(advance.partition, self._shards.count),
-                advance.expected_offset,
-                advance.next_offset,
-                advance.records,
-                _json(advance.outcomes),
-                drawn,
-                batch.recorded_at,
-            )
-            for advance in batch.advances
-            if advance.next_offset > advance.expected_offset
-        ]
-        _insert(self._cursor, "consumed_batch", _BATCH_COLUMNS, rows, again=False)
+        passed = [each for each in batch.advances if each.next_offset > each.expected_offset]
+        if not counts and not passed:
+            return {}
+        places = [_partition_columns(each.partition, self._shards.count) for each in passed]
+        shards, clusters, topic_ids, topics, parts = zip(*places, strict=True) if places else ((),) * 5
+        exchange = Exchange(connection)
+        exchange.send(
+            _DRAW_AND_COUNT,
+            arrays.int4s(list(counts)),
+            arrays.int8s(list(counts.values())),
+            arrays.texts([channel_of(shard) for shard in counts]),
+            arrays.int4s(shards),
+            arrays.texts(clusters),
+            arrays.texts(topic_ids),
+            arrays.texts(topics),
+            arrays.int4s(parts),
+            arrays.int8s([each.expected_offset for each in passed]),
+            arrays.int8s([each.next_offset for each in passed]),
+            arrays.int4s([each.records for each in passed]),
+            arrays.texts([_json(each.outcomes) for each in passed]),
+            arrays.timestamp(batch.recorded_at),
+        )
+        (drawn,) = exchange.finish()
+        last: dict[int, int] = {}
+        for shard, position, now, _ in drawn.values:
+            last[arrays.to_int(shard)] = arrays.to_int(position)
+            self.drawn_at = arrays.to_int(now)
+        if last.keys() != counts.keys():
+            raise shard_moved(counts.keys() - last.keys())
+        if self.drawn_at is not None:
+            self._store.read_clock(arrays.to_time(self.drawn_at))
+        return {shard: last[shard] - count + 1 for shard, count in counts.items()}
 
     def keep_accounts(self) -> None:
-        """The cache holds the accounts as they were committed."""
+        """The cache holds the accounts as they are once this is committed, and the claims made are known."""
         for team_id, head in self._taken.items():
             # One that was changed and not written is not what is stored.
             if head.account.version == self._versions[team_id]:
                 self._cache.put(team_id, head)
+        self._store.recent.add(self._claims)
+
+    def forget_accounts(self) -> None:
+        """The cache holds none of the accounts: this was not committed, or nobody knows."""
+        for team_id in self._taken:
+            self._cache.take(team_id)
 
 
 class _IndexOfHead(StoredIndex):
@@ -607,10 +870,12 @@ class _IndexOfHead(StoredIndex):
     nor its repayment. Few records ask the index at all.
     """
 
-    def __init__(self, cursor: Cursor[TupleRow], shard: int, team_id: str, version: int) -> None:
-        super().__init__(cursor, shard, team_id)
-        self._version = version
-        self._locked = False
+    def __init__(
+        self, transaction: PostgresBatchTransaction, shard: int, team_id: str, is_locked: bool
+    ) -> None:
+        self._transaction = transaction
+        self._place = shard, team_id
+        self._is_locked = is_locked
 
     @override
     def usage(self, usage_key: str) -> UsageOnFile | None:
@@ -637,17 +902,65 @@ class _IndexOfHead(StoredIndex):
         return super().charges_since(recorded_since)
 
     def _lock(self) -> None:
-        if self._locked:
-            return
-        self._cursor.execute(
-            "SELECT version FROM account_head WHERE shard = %s AND team_id = %s FOR UPDATE",
-            (self._shard, self._team_id),
-        )
-        row = self._cursor.fetchone()
-        if row is None or row[0] != self._version:
-            raise MovedHeads(f"the head of {self._team_id!r} is no longer at version {self._version}")
-        self._locked = True
+        if not self._is_locked:
+            self._transaction.require_version(*self._place)
+            self._is_locked = True
+        # Made at the first read: a batch decides on a thousand accounts, and asks about a few.
+        super().__init__(self._transaction.cursor, *self._place)
 
+
+_CLAIMED = Statement(
+    b"claimed",
+    b"SELECT FROM unnest($1::integer[], $2::integer[], $3::integer[]) AS asked (shard, first, last)"
+    b" CROSS JOIN LATERAL ("
+    b"  SELECT FROM ledger_events AS own"
+    b"  WHERE own.shard = asked.shard AND own.usage_key = ANY(($4::uuid[])[asked.first:asked.last])"
+    b"  UNION ALL SELECT FROM archived_claim AS own"
+    b"  WHERE own.shard = asked.shard AND own.usage_key = ANY(($4::uuid[])[asked.first:asked.last])"
+    b" ) AS e LIMIT 1",
+    (arrays.INT4S, arrays.INT4S, arrays.INT4S, arrays.UUIDS),
+)
+_ADVANCE = Statement(
+    b"advance",
+    b"UPDATE consumed AS c SET next_offset = n.next_offset"
+    b" FROM unnest($1::integer[], $2::text[], $3::text[], $4::integer[], $5::bigint[], $6::bigint[])"
+    b" AS n (shard, cluster_id, topic_id, part, expected, next_offset)"
+    b" WHERE (c.shard, c.cluster_id, c.topic_id, c.part) = (n.shard, n.cluster_id, n.topic_id, n.part)"
+    b" AND c.next_offset = n.expected AND c.halted IS NULL"
+    b" RETURNING c.shard, c.cluster_id, c.topic_id, c.part",
+    (arrays.INT4S, arrays.TEXTS, arrays.TEXTS, arrays.INT4S, arrays.INT8S, arrays.INT8S),
+)
+_DRAW_AND_COUNT = Statement(
+    b"draw_and_count",
+    (
+        f"WITH drawn AS ({DRAW.format('$1', '$2', '$3')}), counted AS ("  # noqa: S608 - from constants
+        " INSERT INTO consumed_batch"
+        " (shard, cluster_id, topic_id, topic, part, first_offset, next_offset, records, outcomes, positions, recorded_at)"
+        " SELECT p.shard, p.cluster_id, p.topic_id, p.topic, p.part, p.first_offset, p.next_offset, p.records,"
+        " p.outcomes::jsonb, (SELECT coalesce(jsonb_object_agg(d.shard::text,"
+        " jsonb_build_array(d.position - d.events + 1, d.position)), '{}') FROM drawn AS d), $13::timestamptz"
+        " FROM unnest($4::integer[], $5::text[], $6::text[], $7::text[], $8::integer[], $9::bigint[], $10::bigint[],"
+        " $11::integer[], $12::text[])"
+        " AS p (shard, cluster_id, topic_id, topic, part, first_offset, next_offset, records, outcomes))"
+        " SELECT shard, position, clock_timestamp(), pg_notify(channel, position::text) FROM drawn"
+    ).encode(),
+    (
+        arrays.INT4S,
+        arrays.INT8S,
+        arrays.TEXTS,
+        arrays.INT4S,
+        arrays.TEXTS,
+        arrays.TEXTS,
+        arrays.TEXTS,
+        arrays.INT4S,
+        arrays.INT8S,
+        arrays.INT8S,
+        arrays.INT4S,
+        arrays.TEXTS,
+        arrays.TIMESTAMP,
+    ),
+)
+_STATEMENTS = (_CLAIMED, MOVE_HEADS, _ADVANCE, _DRAW_AND_COUNT)
 
 _PARTITION_COLUMNS = "shard integer, cluster_id text, topic_id text, topic text, part integer"
 _OUTCOME_COLUMNS = (
@@ -659,10 +972,6 @@ _DEAD_LETTER_COLUMNS = (
     " record_key bytea, record_value bytea, record_headers jsonb, recorded_at timestamptz"
 )
 _HOLE_COLUMNS = f"{_PARTITION_COLUMNS}, first_offset bigint, next_offset bigint, recorded_at timestamptz"
-_BATCH_COLUMNS = (
-    f"{_PARTITION_COLUMNS}, first_offset bigint, next_offset bigint, records integer, outcomes jsonb, positions jsonb,"
-    " recorded_at timestamptz"
-)
 
 
 def _insert(

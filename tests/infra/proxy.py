@@ -13,6 +13,12 @@ from urllib.parse import urlsplit, urlunsplit
 COMMIT = b"COMMIT\x00"
 """How the end of a transaction looks on PostgreSQL's wire."""
 
+ANSWER_SECONDS_MAX = 20
+
+_FROM_STDIN = b" FROM STDIN "
+_ROWS_END = b"\xff\xff" + b"c\x00\x00\x00\x04"
+"""How the rows of a binary COPY end there: only then does what was sent with it happen."""
+
 Verdict = Literal["answer_lost", "lost", "half_open"]
 
 
@@ -88,10 +94,14 @@ class Proxy:
             self._sockets += (client, target)
         for each in (client, target):
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        threading.Thread(target=self._answers, args=(target, client), daemon=True).start()
-        self._requests(client, target)
+        deaf = threading.Event()
+        answers = threading.Thread(target=self._answers, args=(target, client, deaf), daemon=True)
+        answers.start()
+        self._requests(client, target, answers, deaf)
 
-    def _requests(self, client: socket.socket, target: socket.socket) -> None:
+    def _requests(
+        self, client: socket.socket, target: socket.socket, answers: threading.Thread, deaf: threading.Event
+    ) -> None:
         with suppress(OSError):
             while message := client.recv(65_536):
                 self._flowing.wait()
@@ -101,24 +111,27 @@ class Proxy:
                     target.sendall(message)
                     continue
                 # Deaf first, so that no answer slips through.
-                _end(client)
+                deaf.set()
                 if verdict == "answer_lost":
                     target.sendall(message)
-                    # The target works in peace: its side is closed once it has answered.
+                    # The target works in peace: its side is closed once it has answered, and only then the client's.
                     target.shutdown(socket.SHUT_WR)
-                elif verdict == "lost":
+                    answers.join(ANSWER_SECONDS_MAX)
+                _end(client)
+                if verdict == "lost":
                     _end(target)
                 return
         _end(client)
         _end(target)
 
-    def _answers(self, target: socket.socket, client: socket.socket) -> None:
+    def _answers(self, target: socket.socket, client: socket.socket, deaf: threading.Event) -> None:
         with suppress(OSError):
             while message := target.recv(65_536):
                 self._flowing.wait()
                 sleep(self.delay_seconds)
                 with suppress(OSError):
-                    client.sendall(message)
+                    if not deaf.is_set():
+                        client.sendall(message)
         _end(client)
         _end(target)
 
@@ -127,6 +140,12 @@ class Proxy:
         with self._lock:
             if not self._left or self._needle not in message:
                 return None
+            if self._needle == COMMIT and _FROM_STDIN in message:
+                # The COMMIT stands behind rows that are yet to come.
+                self._needle = _ROWS_END
+                return None
+            if self._needle == _ROWS_END:
+                self._needle = COMMIT
             self._left -= 1
             self.cuts += 1
             return self._verdict_when_found

@@ -101,9 +101,11 @@ def decided(
     )
 
 
-def charge(store: PostgresBatchStore, records: Iterable[UsageRecord], **more: Any) -> UsageBatch:
-    """The records are charged in one batch; returns what was written."""
-    with store.transaction() as transaction:
+def charge(
+    store: PostgresBatchStore, records: Iterable[UsageRecord], *, left: bool = False, **more: Any
+) -> UsageBatch:
+    """The records are charged in one batch; returns what was written. ``left`` is left before its COMMIT is answered."""
+    with store.overlapped() if left else store.transaction() as transaction:
         batch = decided(transaction, records, **more)
         transaction.write(batch)
     return batch
