@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import FrameType
+from typing import NamedTuple
 
 import msgspec
 import psycopg
@@ -15,7 +16,7 @@ import structlog
 from kafka.errors import KafkaError
 
 from consumers.batches import Fenced, PartitionKey, UsageBatch
-from consumers.settling import DECISIONS_MAX, PartitionRead, Progress, decide_and_write
+from consumers.settling import DECISIONS_MAX, Decide, PartitionRead, Progress, decide_and_write
 from consumers.streams import decider_of
 from domain.catalogue import Catalogue
 from domain.errors import Busy
@@ -35,6 +36,7 @@ from infra.kafka.source import (
 )
 from infra.postgres.application import CatalogueApplication
 from infra.postgres.batch_stores import AnyTransaction, BatchStores
+from infra.postgres.batch_writer import EarlierBatchLost
 from infra.postgres.connections import Timeouts
 from infra.postgres.dead_letters import DeadLetters
 from infra.postgres.shards import ShardMap
@@ -155,6 +157,14 @@ class _Ledger:
         self.shards.close()
 
 
+class _Sent(NamedTuple):
+    """A batch whose COMMIT was sent: it is settled once that is answered."""
+
+    reads: list[PartitionRead]
+    batch: UsageBatch
+    began: float
+
+
 class StreamWorker:
     """One process's part of the stream. Not for use by several threads."""
 
@@ -175,6 +185,7 @@ class StreamWorker:
         self._moved_at: dict[PartitionKey, tuple[int, float]] = {}
         self._held_back_since: dict[PartitionKey, float] = {}
         self._letters_waiting = True
+        self._sent: _Sent | None = None
         self._drained = False
         self.outcomes: Outcomes = {}
 
@@ -183,7 +194,7 @@ class StreamWorker:
     def run(self) -> None:
         """Reads until told to stop, or drained. A server that is away is waited for, longer each time."""
         failures = 0
-        while not (self._stop.is_set() or self._drained):
+        while self._sent or not (self._stop.is_set() or self._drained):
             try:
                 self._step()
             except (Busy, OutcomeUnknown, psycopg.OperationalError, psycopg.InterfaceError) as error:
@@ -208,13 +219,18 @@ class StreamWorker:
         self._close_ledger()
 
     def _step(self) -> None:
+        if self._stop.is_set():
+            self._confirm()
+            return
         ledger = self._ledger
         self._check_clock(ledger)
         source = self._source
         try:
             self._take_up(ledger, source)
-            reads = source.poll(POLL_MILLISECONDS)
+            # While the server commits the last batch, the next one is decided if it is here already; nobody waits for it.
+            reads = source.poll(0 if self._sent else POLL_MILLISECONDS)
         except PartitionBroken as broken:
+            self._confirm()
             self._halt(broken.partition, broken.why)
             # What the client had in hand of other partitions is read again from where the ledger stands.
             self._forget()
@@ -227,6 +243,8 @@ class StreamWorker:
             hit("stream.after_poll")
         for part in self._parts(reads):
             self._settle(part)
+        if not reads:
+            self._confirm()
         self._look_after(ledger, source, idle=not reads)
 
     def _away(self, what: str, error: Exception, failures: int) -> None:
@@ -283,6 +301,7 @@ class StreamWorker:
         return self._publisher_open
 
     def _close_ledger(self) -> None:
+        self._sent = None
         ledger, self._ledger_open = self._ledger_open, None
         publisher, self._publisher_open = self._publisher_open, None
         if publisher is not None:
@@ -315,6 +334,7 @@ class StreamWorker:
 
     def _take_up(self, ledger: _Ledger, source: KafkaSource) -> None:
         for key in source.to_take_up():
+            self._confirm()
             self._register(ledger, key)
             why = ledger.store.halted(key)
             if why is None:
@@ -401,13 +421,59 @@ class StreamWorker:
             yield [single]
 
     def _settle(self, reads: list[PartitionRead]) -> None:
-        started = time.monotonic()
-        ledger = self._ledger
+        """The batch is sent; it is settled when the next one has been decided, or when there is none to decide."""
+        if not self._settings.batch_overlap or any(read.partition in self._begun for read in reads):
+            # What is tried for the first time, or one by one, is settled before anything else is begun.
+            self._settle_alone(reads)
+            return
+        began = time.monotonic()
+        try:
+            begin = partial(self._ledger.store.overlapped_for, reads[0].partition)
+            batch = decide_and_write(begin, reads, self._decider(reads), _write, self._progress)
+        except EarlierBatchLost as lost:
+            self._settle_sent_again(lost)
+            self._settle_alone(reads)
+        except Fenced:
+            self._settle_alone(reads)
+        except (Busy, OutcomeUnknown, psycopg.Error):
+            raise
+        except Exception as error:
+            self._note_crash(error)
+            raise
+        else:
+            # This one has written, so the one before is durable.
+            self._confirm()
+            self._sent = _Sent(reads, batch, began)
+
+    def _decider(self, reads: list[PartitionRead]) -> Decide:
+        return decider_of(reads[0].partition.topic, self._ledger.catalogue())
+
+    def _confirm(self) -> None:
+        """What was sent is settled; if it was not written, it is decided once more, alone."""
+        if self._sent is None:
+            return
+        try:
+            self._ledger.store.confirm()
+        except EarlierBatchLost as lost:
+            self._settle_sent_again(lost)
+        else:
+            sent, self._sent = self._sent, None
+            self._settled(sent.reads, sent.batch, time.monotonic() - sent.began)
+
+    def _settle_sent_again(self, lost: EarlierBatchLost) -> None:
+        sent, self._sent = self._sent, None
+        assert sent is not None, "only what was sent can be lost"
+        _log.warning("batch_decided_again", error=str(lost))
+        self._settle_alone(sent.reads)
+
+    def _settle_alone(self, reads: list[PartitionRead]) -> None:
+        """The batch is settled, and so is the one before."""
+        self._confirm()
+        began = time.monotonic()
         for _ in range(DECISIONS_MAX):
             try:
-                decide = decider_of(reads[0].partition.topic, ledger.catalogue())
-                begin = partial(ledger.store.transaction_for, reads[0].partition)
-                batch = decide_and_write(begin, reads, decide, _write, self._progress)
+                begin = partial(self._ledger.store.transaction_for, reads[0].partition)
+                batch = decide_and_write(begin, reads, self._decider(reads), _write, self._progress)
             except Fenced as fenced:
                 reads = self._still_ours(reads, fenced)
                 if not reads:
@@ -418,7 +484,7 @@ class StreamWorker:
                 self._note_crash(error)
                 raise
             else:
-                self._settled(reads, batch, time.monotonic() - started)
+                self._settled(reads, batch, time.monotonic() - began)
                 return
         raise Busy("the partitions of one batch kept moving")
 
@@ -490,6 +556,7 @@ class StreamWorker:
         if idle or self._due("holes", HOLES_SECONDS):
             self._read_holes_again(ledger, source)
         if self._letters_waiting or self._due("letters", LETTERS_SECONDS):
+            self._confirm()
             self._letters_waiting = False
             metrics.LETTERS_PUBLISHED.inc(self._publisher.publish())
         if self._due("lag", LAG_SECONDS) or (idle and self._options.until_drained):
@@ -497,6 +564,7 @@ class StreamWorker:
 
     def _measure_lag(self, ledger: _Ledger, source: KafkaSource, *, idle: bool) -> None:
         """Also finds out whether a broker is there at all: polling never says."""
+        self._confirm()
         ends = source.end_offsets()
         behind = 0
         for key, end in ends.items():
@@ -545,6 +613,7 @@ class StreamWorker:
     def _read_holes_again(self, ledger: _Ledger, source: KafkaSource) -> None:
         if not self._due("open_holes", 1.0):
             return
+        self._confirm()
         try:
             for found in read_again(self._bootstrap, ledger.state.open_holes(source.owned())):
                 if found.records:
@@ -557,6 +626,7 @@ class StreamWorker:
 
     def _fill(self, ledger: _Ledger, found: ReadAgain) -> None:
         """The records that the first reader never gave us are settled like any other."""
+        self._confirm()
         hole = found.hole
         _log.error(
             "hole_had_records", **_named(hole.partition), offsets=[each.offset for each in found.records]

@@ -68,6 +68,21 @@ class BatchStores:
                 yield SpanningTransaction(self._shards, self._stores, home, own, beside)
             hit("stream.between_databases")
 
+    @contextmanager
+    def overlapped_for(self, partition: PartitionKey) -> Iterator[AnyTransaction]:
+        """As ``transaction_for``, left before its COMMIT is answered; where there are several databases it is waited for."""
+        if len(self._stores) == 1:
+            with self._stores[self.home_of(partition)].overlapped() as own:
+                yield own
+        else:
+            with self.transaction_for(partition) as transaction:
+                yield transaction
+
+    def confirm(self) -> None:
+        """No batch waits for the answer to its COMMIT any more. Raises: EarlierBatchLost; Busy, OutcomeUnknown."""
+        for store in self._stores.values():
+            store.confirm()
+
     def home_of(self, partition: PartitionKey) -> str:
         """The database in which the partition's rows live. Raises: ShardMoved while they live in none."""
         return self._shards.home_of(partition.partition % self._shards.count)
