@@ -54,6 +54,7 @@ _SELECT_AND_LOCK_FREE_HEADS = f"{_SELECT_AND_LOCK_HEADS} NOWAIT"
 
 # One run of keys for each shard, so that each is a search of its own index range; all in one exchange. One statement sees an
 # event in the log or its claim among those of archived ones, never neither: it leaves the one for the other in one transaction.
+# The last condition is asked once, so that a ledger without archives does not look for claims of archived events at all.
 _SELECT_CLAIMS = (
     "SELECT e.* FROM unnest(%(shards)b::integer[], %(firsts)b::integer[], %(lasts)b::integer[]) AS asked (shard, first, last)"
     " CROSS JOIN LATERAL ("
@@ -61,6 +62,7 @@ _SELECT_CLAIMS = (
     "  WHERE own.shard = asked.shard AND own.usage_key = ANY((%(keys)b::uuid[])[asked.first:asked.last])"
     "  UNION ALL SELECT usage_key, originator_version, topic, state, NULL, content, owner FROM archived_claim AS own"
     "  WHERE own.shard = asked.shard AND own.usage_key = ANY((%(keys)b::uuid[])[asked.first:asked.last])"
+    "  AND (SELECT true FROM archive LIMIT 1)"
     " ) AS e"
 )
 
