@@ -30,6 +30,7 @@ from consumers.wire import read_usage, read_usages, time_window_violation
 from domain.account.charging import charge_usage
 from domain.account.decision import Decision
 from domain.account.events import CreditsCharged, UsageWaived
+from domain.account.index import UsageOnFile
 from domain.actors import Actor
 from domain.catalogue import Catalogue
 from domain.errors import LedgerError
@@ -132,20 +133,18 @@ class _UsageSettling(Settling[UsageRecord]):
     @override
     def _settle(self, place: Place, record: StreamRecord, parsed: Parsed[UsageRecord]) -> None:
         """The claim is asked before the time window: a record that was charged stays a duplicate however late."""
-        usage = parsed.fact
+        usage, key = parsed.fact, parsed.key
         decision = self._decisions.get(usage.team_id)
-        if decision is not None and (claim := self._claim_of(decision, parsed.key)):
-            self._seen_before(place, parsed, claim)
-        elif violation := time_window_violation(usage, self._catalogue.is_historic(usage.source)):
+        if decision is not None:
+            here = decision.index.usages.get(key)
+            claim = self._claims.get(key) if here is None else _claim_made(here)
+            if claim is not None:
+                self._seen_before(place, parsed, claim)
+                return
+        if violation := time_window_violation(usage, self._catalogue.is_historic(usage.source)):
             self._dead(place, record, "parked", violation, _window_detail(violation, usage), parsed)
-        elif (decision := self._decision_for(place, record, parsed)) is not None:
+        elif decision is not None or (decision := self._decision_for(place, record, parsed)) is not None:
             self._charge(place, record, parsed, decision)
-
-    def _claim_of(self, decision: Decision, usage_key: str) -> Claim | None:
-        here = decision.index.usages.get(usage_key)
-        if here is not None:
-            return Claim(_content_digest(here.event), here.version, here.event)
-        return self._claims.get(usage_key)
 
     def _seen_before(self, place: Place, parsed: Parsed[UsageRecord], claim: Claim) -> None:
         """What is no usage but has the same identity says other things: a conflict."""
@@ -167,9 +166,12 @@ class _UsageSettling(Settling[UsageRecord]):
             self._park(place, record, parsed, self._refused[place])
             return
         usage, events_before = parsed.fact, len(decision.events)
-        salt = self._salt() if usage.context is not None else b""
+        context, digest, salt = usage.context, None, b""
+        if context is not None:
+            salt = self._salts.pop() if self._salts else self._salt()
+            digest = context_digest(salt, context)
         try:
-            charge_usage(decision, usage, self._catalogue, context_digest(salt, usage.context))
+            charge_usage(decision, usage, self._catalogue, digest)
         except LedgerError as error:
             if len(decision.events) != events_before:
                 raise HalfDecided(place, error) from error
@@ -177,24 +179,27 @@ class _UsageSettling(Settling[UsageRecord]):
             return
         # Other events may follow the charge: a threshold reached, a top-up asked for.
         event = decision.index.usages[parsed.key].event
-        if isinstance(event, UsageWaived):
-            self._count(place, "waived", event.waiver)
-        else:
-            assert isinstance(event, CreditsCharged), "a usage record ends in a charge or a waiver"
+        if isinstance(event, CreditsCharged):
             self._count(place, "charged", "")
-        if usage.context is not None:
-            self._contexts.append(ContextRow(usage.team_id, parsed.key, usage.member, salt, usage.context))
+        else:
+            assert isinstance(event, UsageWaived), "a usage record ends in a charge or a waiver"
+            self._count(place, "waived", event.waiver)
+        if context is not None:
+            self._contexts.append(ContextRow(usage.team_id, parsed.key, usage.member, salt, context))
 
     def _salt(self) -> bytes:
         """A random salt of its own; the system is asked for many at a time."""
-        if not self._salts:
-            fresh = os.urandom(SALT_BYTES * SALTS_AT_ONCE)
-            self._salts = [fresh[at : at + SALT_BYTES] for at in range(0, len(fresh), SALT_BYTES)]
+        fresh = os.urandom(SALT_BYTES * SALTS_AT_ONCE)
+        self._salts = [fresh[at : at + SALT_BYTES] for at in range(0, len(fresh), SALT_BYTES)]
         return self._salts.pop()
 
 
 def _parsed(usage: UsageRecord | Rejection) -> Parsed[UsageRecord] | Rejection:
     return usage if isinstance(usage, Rejection) else Parsed(usage.team_id, usage.usage_key(), usage)
+
+
+def _claim_made(here: UsageOnFile) -> Claim:
+    return Claim(_content_digest(here.event), here.version, here.event)
 
 
 def _content_digest(event: object) -> str:

@@ -139,7 +139,18 @@ class _Event(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=
 
 
 _DOUBTS = (msgspec.MsgspecError, ValueError, RecursionError, Unreadable)
-_BINARY, _STRUCTURED = "binary", "structured"
+_Layout: TypeAlias = Callable[[tuple[bytes | None, ...]], tuple[bytes | None, ...]]
+_BINARY_HEADERS = (
+    "content-type",
+    "ce_specversion",
+    "ce_type",
+    "ce_id",
+    "ce_time",
+    "ce_subject",
+    "ce_source",
+)
+_STRUCTURED: _Layout = itemgetter(slice(0))
+"""The layout of headers that hold no attribute: they lie in the value."""
 _TOGETHER = 128
 """Values decoded at once. One that is malformed costs so many others a reading of their own."""
 _BINARY_TYPES = frozenset({b"application/json", b"application/json; charset=utf-8"})
@@ -165,14 +176,13 @@ _BACKSLASH = ord("\\")
 _match_record_id = RECORD_ID.fullmatch
 _CONTEXT_BEGINS = b'"context":{'
 _BEFORE_CONTEXT = len(_CONTEXT_BEGINS) - 1
-_binary_attributes = itemgetter("ce_id", "ce_time", "ce_subject", "ce_source")
 
 _DIGITS_AS_0 = bytes.maketrans(b"123456789", b"000000000")
 _TIME_SHAPES = frozenset(
     {b"0000-00-00T00:00:00Z", *(b"0000-00-00T00:00:00." + b"0" * digits + b"Z" for digits in range(1, 7))}
 )
 
-_layouts: dict[tuple[str, ...], str] = {}
+_layouts: dict[tuple[str, ...], _Layout] = {}
 _LAYOUTS_MAX = 256
 _LAYOUT_CHARACTERS_MAX = 2_000
 _teams: dict[bytes | None, str] = {}
@@ -215,51 +225,21 @@ def _read(record: StreamRecord, data: _Data | None) -> UsageRecord | Rejection:
 
 
 def _read_fast(record: StreamRecord, data: _Data | None = None) -> UsageRecord | None:
-    """The usage record, if every part of it is usual; None for any doubt."""
+    """The usage record, if every part of it is usual; None for any doubt. Raises: one of the doubts."""
     value = record.value
     if not value or len(value) > VALUE_BYTES_MAX or (_BACKSLASH in value and _has_doubtful_escape(value)):
         return None
-    headers = dict(record.headers)
-    if len(headers) != len(record.headers):
-        return None
-    names = tuple(headers)
+    names, headers = zip(*record.headers, strict=True)
     layout = _layouts.get(names) or _learn_layout(names)
-    if layout is _BINARY:
-        return _read_binary(record, value, headers, data)
+    if layout is None:
+        return None
     if layout is _STRUCTURED:
-        return _read_structured(record, value, headers)
-    return None
-
-
-def _has_doubtful_escape(value: bytes) -> bool:
-    """True for an escaped NUL, which is refused, and an escaped quotation mark, which would spoil the count of them."""
-    return b"\\u0000" in value or b"\\u0022" in value
-
-
-def _learn_layout(names: tuple[str, ...]) -> str | None:
-    """Which mode these header names allow; remembered, since a producer always sends the same ones."""
-    ours = [name for name in names if name.lower().startswith(("ce_", "content-type"))]
-    if len(names) > HEADERS_MAX or "content-type" not in ours:
-        return None
-    attributes = {name[3:] for name in ours if name.startswith("ce_") and ATTRIBUTE_NAME.fullmatch(name[3:])}
-    if len(attributes) + 1 != len(ours) or not attributes.isdisjoint(("data", "datacontenttype")):
-        return None
-    layout = _BINARY if attributes.issuperset(CORE_ATTRIBUTES) else None if attributes else _STRUCTURED
-    if layout and sum(map(len, names)) <= _LAYOUT_CHARACTERS_MAX:
-        if len(_layouts) >= _LAYOUTS_MAX:
-            _layouts.clear()
-        _layouts[names] = layout
-    return layout
-
-
-def _read_binary(
-    record: StreamRecord, value: bytes, headers: dict[str, bytes | None], data: _Data | None
-) -> UsageRecord | None:
-    record_id, time, subject, source = _binary_attributes(headers)
+        return _read_structured(record, value, headers[names.index("content-type")])
+    content_type, version, kind, record_id, time, subject, source = layout(headers)
     if (
-        headers["content-type"] not in _BINARY_TYPES
-        or headers["ce_specversion"] != _VERSION
-        or headers["ce_type"] != _TYPE
+        content_type not in _BINARY_TYPES
+        or version != _VERSION
+        or kind != _TYPE
         or record_id is None
         or time is None
     ):
@@ -290,10 +270,31 @@ def _read_binary(
     )
 
 
-def _read_structured(
-    record: StreamRecord, value: bytes, headers: dict[str, bytes | None]
-) -> UsageRecord | None:
-    if headers["content-type"] not in _STRUCTURED_TYPES:
+def _has_doubtful_escape(value: bytes) -> bool:
+    """True for an escaped NUL, which is refused, and an escaped quotation mark, which would spoil the count of them."""
+    return b"\\u0000" in value or b"\\u0022" in value
+
+
+def _learn_layout(names: tuple[str, ...]) -> _Layout | None:
+    """Where the attributes lie among headers of these names, by the mode that they allow; a producer always sends the same."""
+    ours = [name for name in names if name.lower().startswith(("ce_", "content-type"))]
+    if len(names) > HEADERS_MAX or len(set(names)) != len(names) or "content-type" not in ours:
+        return None
+    attributes = {name[3:] for name in ours if name.startswith("ce_") and ATTRIBUTE_NAME.fullmatch(name[3:])}
+    if len(attributes) + 1 != len(ours) or not attributes.isdisjoint(("data", "datacontenttype")):
+        return None
+    if attributes and not attributes.issuperset(CORE_ATTRIBUTES):
+        return None
+    layout: _Layout = itemgetter(*map(names.index, _BINARY_HEADERS)) if attributes else _STRUCTURED
+    if sum(map(len, names)) <= _LAYOUT_CHARACTERS_MAX:
+        if len(_layouts) >= _LAYOUTS_MAX:
+            _layouts.clear()
+        _layouts[names] = layout
+    return layout
+
+
+def _read_structured(record: StreamRecord, value: bytes, content_type: bytes | None) -> UsageRecord | None:
+    if content_type not in _STRUCTURED_TYPES:
         return None
     event = _read_event(value)
     if (
@@ -351,8 +352,13 @@ def _usual(
     record_id: str,
     occurred_at: datetime,
 ) -> UsageRecord | None:
-    meters, dimensions = data.meters or {}, data.dimensions or {}
-    action, corrects = data.action, data.corrects
+    action, meters, dimensions, corrects = (
+        data.action,
+        data.meters or {},
+        data.dimensions or {},
+        data.corrects,
+    )
+    names = (action, *meters, *dimensions)
     ids = (data.member, data.project, data.work, data.step, data.hold)
     if (
         team is None
@@ -361,9 +367,7 @@ def _usual(
         or len(meters) > METERS_MAX
         or len(dimensions) > DIMENSIONS_MAX
         or (context is not None and len(context) > CONTEXT_BYTES_MAX)
-        or not (action in _names or _learn(_names, (action,), NAME.fullmatch))
-        or not (_names.issuperset(meters) or _learn(_names, meters, NAME.fullmatch))
-        or not (_names.issuperset(dimensions) or _learn(_names, dimensions, NAME.fullmatch))
+        or not (_names.issuperset(names) or _learn(_names, names, NAME.fullmatch))
         or not (_quantities.issuperset(meters.values()) or _learn(_quantities, meters.values(), _is_quantity))
         or not (
             _dimension_values.issuperset(dimensions.values())

@@ -105,7 +105,7 @@ def price_usage(
         )
     if rate.is_graduated:
         return _price_by(rate, meters, dimensions, position_of)
-    asked = (tuple(meters.items()), tuple(dimensions.items()))
+    asked = (str(len(meters)), *meters, *meters.values(), *dimensions, *dimensions.values())
     price = rate.remembered.get(asked)
     if price is None:
         price = _price_by(rate, meters, dimensions, position_of)
@@ -117,7 +117,8 @@ def price_usage(
 def _price_by(
     rate: Rate, meters: Mapping[str, str], dimensions: Mapping[str, str], position_of: Callable[[str], int]
 ) -> Price | None:
-    measured = [term.measure(meters) for term in rate.terms]
+    terms = rate.terms
+    measured = [term.measure(meters) for term in terms]
     for quantity, _ in measured:
         if quantity:
             break
@@ -128,7 +129,7 @@ def _price_by(
     numerator = whole_micros = 0
     terms_json = exact = ""
     counters: tuple[tuple[str, int], ...] = ()
-    for term, (quantity, meters_json) in zip(rate.terms, measured, strict=True):
+    for term, (quantity, meters_json) in zip(terms, measured, strict=False):
         part, whole, exact, json, counter = term.price(quantity * factor, meters_json, position_of)
         numerator += part
         whole_micros += whole
@@ -159,8 +160,8 @@ class Meter(NamedTuple):
     json: str
 
 
-Asked = tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]
-"""Meters and dimensions of one use, as they were given."""
+Asked = tuple[str, ...]
+"""Meters and dimensions of one use, as they were given: how many meters, then names and values of each."""
 
 Part = tuple[int, int, str, str, tuple[str, int] | None]
 """What one term adds: a numerator over the rate's denominator, micro-credits already whole, the exact credits as a fraction

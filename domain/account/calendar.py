@@ -59,10 +59,11 @@ def period_at(account: TeamAccount, index: AccountIndex, at: datetime) -> tuple[
 
 def window_at(account: TeamAccount, index: AccountIndex, window: LimitWindow, at: datetime) -> Bounds:
     """The team's window of that kind that holds ``at``, None for no end. Raises: as ``period_at``."""
+    zones = account.zones
+    if len(zones) == 1:
+        return window_bounds(window, at, zones[0].value, account.anchor_day)
     if window == "period":
         return period_at(account, index, at)
-    if len(account.zones) == 1:
-        return window_bounds(window, at, account.zones[0].value, account.anchor_day)
     span = _span(account.zones, index, "zone", at)
     start, end = window_bounds(window, at, span.value, account.anchor_day)
     return (start, end) if end is None else _clipped(span, start, end)

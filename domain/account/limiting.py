@@ -69,7 +69,7 @@ def window_moves(
         if counts(terms, member, project, action):
             start, end = window_at(account, index, terms.window, at)
             if start >= limit.since:
-                use = use_of(index, limit, start, end)
+                use = limit.windows.get(period_text(start)) or use_of(index, limit, start, end)
                 used = use.used_micros + amount_micros
                 moves.append(WindowMove(terms.limit_id, start, end, used if used > 0 else 0, use.reached))
     return moves
@@ -77,13 +77,12 @@ def window_moves(
 
 def passed(account: TeamAccount, moves: list[WindowMove]) -> list[str]:
     """The hard limits whose window is beyond its cap after the moves."""
-    return [
-        limit.terms.limit_id
-        for move in moves
-        if (limit := find_limit(account, move.limit_id)) is not None
-        and limit.terms.hard
-        and move.used_after_micros > limit.terms.cap_micros
-    ]
+    beyond: list[str] = []
+    for move in moves:
+        limit = find_limit(account, move.limit_id)
+        if limit is not None and move.used_after_micros > limit.terms.cap_micros and limit.terms.hard:
+            beyond.append(move.limit_id)
+    return beyond
 
 
 def use_of(index: AccountIndex, limit: Limit, start: datetime, end: datetime | None) -> WindowUse:
