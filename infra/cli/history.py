@@ -298,5 +298,9 @@ class _Printer:
                 )
                 self._is_begun = True
             return
-        show_rows(rows, self._output, _STEP_COLUMNS, header=not self._is_begun)
+        if self._output is Output.jsonl and rows:
+            # One write for all: a history has many lines.
+            typer.echo("\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
+        else:
+            show_rows(rows, self._output, _STEP_COLUMNS, header=not self._is_begun)
         self._is_begun = True

@@ -68,6 +68,21 @@ KEPT_LATEST = (
     " WHERE entry IS NOT NULL ORDER BY key DESC LIMIT %(limit)s)"
 )
 
+REFUNDS = (
+    "SELECT {columns} FROM ("
+    "  SELECT coalesce((SELECT max(h.version) FROM kept_head AS h WHERE h.shard = k.shard AND h.team_id = k.team_id"
+    "   AND h.version < k.version AND h.kept_schema = %(schema)s), 0) AS after, k.version AS until"
+    "  FROM kept_entry AS k WHERE k.shard = %(shard)s AND k.team_id = %(team)s AND k.kind = 'refund' AND k.key = %(charge)s"
+    "  UNION ALL SELECT coalesce(max(version), 0), 4611686018427387904 FROM kept_head"
+    "  WHERE shard = %(shard)s AND team_id = %(team)s AND kept_schema = %(schema)s"
+    " ) AS span CROSS JOIN LATERAL ("
+    "  SELECT * FROM ledger_events AS own WHERE own.shard = %(shard)s AND own.originator_id = %(account)s"
+    "  AND own.originator_version > greatest(span.after, %(since)s) AND own.originator_version <= span.until"
+    "  AND own.topic = ANY(%(topics)s) AND position(%(charge_bytes)s::bytea IN own.state) > 0"
+    " ) AS event ORDER BY originator_version"
+)
+"""The refunds of a charge: only where what was kept of them had changed, and after what was kept last, is the stream read."""
+
 log = structlog.get_logger("snapshots")
 Connection = psycopg.Connection[Any]
 
