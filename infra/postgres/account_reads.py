@@ -29,7 +29,7 @@ from domain.team.state import TEAM_SCHEMA, Team, team_stream_id
 from infra.postgres.archived import GONE, Gone, gone_values
 from infra.postgres.connections import CONNECT_TIMEOUT_SECONDS, FIRST, Timeouts, session_options
 from infra.postgres.heads import FOLD_ROWS, key_beyond, owner_mark, recorded_at_of
-from infra.postgres.kept_heads import KEPT_ENTRIES, KEPT_HEAD, KEPT_LATEST, kept_account
+from infra.postgres.kept_heads import KEPT_ENTRIES, KEPT_HEAD, KEPT_LATEST, REFUNDS, kept_account
 from infra.postgres.mapper import ACCOUNT_SHAPES, TEAM_SHAPES, decode_account, decode_team
 from infra.postgres.shards import MAP_READS_MAX, ShardMap
 from projections.keeping import KEPT_SCHEMA, KeptAccount, KeptKind
@@ -291,19 +291,24 @@ class PostgresAccountReads:
     async def refunds(self, team_id: str, charge_id: str, after: int) -> list[StoredEvent]:
         """Read from the stream itself, not from a projection that may be behind; asked only of charges with refunds."""
         shard = self._shard(team_id)
-        rows = await self._rows(
-            shard,
-            f"SELECT {_EVENT} FROM ledger_events WHERE shard = %s AND originator_id = %s"  # noqa: S608 - from constants
-            " AND originator_version > %s AND topic = ANY(%s) AND position(%s::bytea IN state) > 0"
-            " ORDER BY originator_version",
-            (shard, account_id(team_id), after, _REFUND_TOPICS, charge_id.encode()),
-        )
+        values = {
+            "shard": shard,
+            "team": team_id,
+            "account": account_id(team_id),
+            "schema": KEPT_SCHEMA,
+            "since": after,
+            "topics": _REFUND_TOPICS,
+            "charge": charge_id,
+            "charge_bytes": charge_id.encode(),
+        }
+        rows = await self._rows(shard, REFUNDS.format(columns=_EVENT), values)
         for part in await self._gone(shard, account_id(team_id), after, None):
             raise part.error()
-        stored = [_stored(row) for row in rows]
+        # Spans overlap where rows were deleted by hand.
+        stored = {row[0]: _stored(row) for row in rows}
         return [
             each
-            for each in stored
+            for each in stored.values()
             if isinstance(each.event, ChargeRefunded) and each.event.charge_id == charge_id
         ]
 
