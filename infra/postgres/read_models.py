@@ -361,7 +361,7 @@ class Projector:
         # Beforehand: a row that is new in a transaction is one that others would have to wait for.
         connection.execute(
             "INSERT INTO tracking (shard, projection, position) SELECT shard, %s, 0 FROM shard_log"
-            " WHERE shard = ANY(%s) AND position > 0 ORDER BY shard ON CONFLICT DO NOTHING",
+            " WHERE shard = ANY(%s) AND lives_here AND position > 0 ORDER BY shard ON CONFLICT DO NOTHING",
             (self.target.projection, list(shards)),
         )
         # What is lost in a crash of the server is lost together, rows and position, and taken again.
@@ -387,7 +387,7 @@ class Projector:
             sql.SQL(
                 "SELECT t.shard, t.position FROM tracking t JOIN shard_log l ON l.shard = t.shard"
                 " WHERE t.projection = %s AND t.shard = ANY(%s) AND t.halted IS NULL"
-                " AND l.position > t.position ORDER BY t.shard FOR UPDATE OF t {}"
+                " AND l.lives_here AND l.position > t.position ORDER BY t.shard FOR UPDATE OF t {}"
             ).format(others),
             (self.target.projection, list(shards)),
         )

@@ -58,10 +58,24 @@ def rebuild(
 ) -> Rebuild:
     """The read model's table holds exactly what its events say, made from position 1; it was readable all the while.
 
-    What an interrupted rebuild left is taken further, unless it was made for rows of another shape.
+    Each database has a table of its own, rebuilt one after the other. What an interrupted rebuild left is taken further, unless
+    it was made for rows of another shape.
     Raises: RebuildRunning, RebuildHalted, SwapPostponed; psycopg.OperationalError.
     """
-    with shards.own_connection_for(0) as connection:
+    every = [_rebuild_at(shards, name, model, progress, batch_events_max) for name in shards.databases]
+    return Rebuild(
+        model.name,
+        sum(each.events for each in every),
+        sum(each.events_in_log for each in every),
+        any(each.resumed for each in every),
+        swapped=True,
+    )
+
+
+def _rebuild_at(
+    shards: ShardMap, database: str, model: ReadModel, progress: Progress, batch_events_max: int
+) -> Rebuild:
+    with shards.own_connection_to(database) as connection:
         connection.autocommit = True
         with _only_one(connection, model):
             beside = _Beside(shards, model, connection)
@@ -154,8 +168,9 @@ class _Beside:
     def told(self, resumed: bool) -> Rebuild:
         """How far the table beside has come."""
         row = self._connection.execute(
-            "SELECT (SELECT coalesce(sum(position), 0)::bigint FROM tracking WHERE projection = %s),"
-            " (SELECT coalesce(sum(position), 0)::bigint FROM shard_log)",
+            "SELECT (SELECT coalesce(sum(t.position), 0)::bigint FROM tracking t JOIN shard_log l USING (shard)"
+            " WHERE l.lives_here AND t.projection = %s),"
+            " (SELECT coalesce(sum(position), 0)::bigint FROM shard_log WHERE lives_here)",
             (self._target.projection,),
         ).fetchone()
         assert row is not None
@@ -194,7 +209,7 @@ class _Beside:
             )
             rest = self._connection.execute(
                 "SELECT l.shard, l.position, b.position FROM tracking l JOIN tracking b ON b.shard = l.shard"
-                " WHERE l.projection = %s AND b.projection = %s ORDER BY l.shard FOR UPDATE OF l",
+                " JOIN shard_log h ON h.shard = l.shard AND h.lives_here WHERE l.projection = %s AND b.projection = %s ORDER BY l.shard FOR UPDATE OF l",
                 (self._model.name, self._target.projection),
             ).fetchall()
             if sum(max(0, live - beside) for _, live, beside in rest) > SWAP_REST_EVENTS_MAX:
