@@ -209,7 +209,8 @@ class _Beside:
             )
             rest = self._connection.execute(
                 "SELECT l.shard, l.position, b.position FROM tracking l JOIN tracking b ON b.shard = l.shard"
-                " JOIN shard_log h ON h.shard = l.shard AND h.lives_here WHERE l.projection = %s AND b.projection = %s ORDER BY l.shard FOR UPDATE OF l",
+                " JOIN shard_log h ON h.shard = l.shard AND h.lives_here"
+                " WHERE l.projection = %s AND b.projection = %s ORDER BY l.shard FOR UPDATE OF l",
                 (self._model.name, self._target.projection),
             ).fetchall()
             if sum(max(0, live - beside) for _, live, beside in rest) > SWAP_REST_EVENTS_MAX:
