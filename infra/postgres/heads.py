@@ -40,7 +40,7 @@ from infra.postgres.index_rows import change_index
 from infra.postgres.mapper import ACCOUNT_SHAPES, decode_account, encode_json, old_topics_of, topic_of
 
 INDEX_PAGE_ROWS = 200
-CHARGES_PAGE_ROWS = 200
+CHARGES_PAGE_ROWS = 1_000
 FOLD_ROWS = 200
 
 _CHARGE_TOPICS = [topic for each in CHARGES for topic in (topic_of(each), *old_topics_of(each))]
