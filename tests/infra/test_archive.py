@@ -45,6 +45,7 @@ from tests.infra.archives import (
     used,
 )
 from tests.infra.stored import execute, rows
+from tests.infra.test_chain_in_sql import documented_query
 
 NOW = when("2026-11-20 09:00")
 
@@ -543,3 +544,15 @@ def reading(database_url: str, question: Callable[[PostgresAccountReads], Awaita
             shards.close()
 
     return asyncio.run(answer())
+
+
+def test_the_chain_of_what_stayed_is_recomputed_in_sql_from_where_the_archive_ends_i11(
+    database_url: str, shards: ShardMap, tmp_path: Path
+) -> None:
+    archive(shards, tmp_path, BEFORE, sizes=SMALL)
+
+    assert rows(database_url, documented_query()) == []
+
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE archive_stream SET last_hash = sha256('') WHERE team_id = 'acme'")
+    assert [row[3] for row in rows(database_url, documented_query())] == ["predecessor"]
