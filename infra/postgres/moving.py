@@ -270,6 +270,10 @@ class _Moving:
         apart = abs((_clock(self._old) - _clock(self._new)).total_seconds())
         if apart > CLOCK_DIFFERENCE_SECONDS_MAX:
             raise MoveRefused(f"the clocks of the databases are {apart:.3f} s apart: set them right first")
+        # Until this connection ends: what left the log in the middle of a move would be missed in the copy.
+        archiver = f"coffer archive {self._shard}"
+        if not _only(self._old, "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", archiver)[0]:
+            raise MoveRefused(f"shard {self._shard} is being archived or restored: wait for it, or end it")
         first = _only(
             self._old, "SELECT coalesce(min(position), 1) FROM ledger_events WHERE shard = %s", self._shard
         )

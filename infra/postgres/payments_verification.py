@@ -17,11 +17,12 @@ _UNPAIRED = """
 WITH applied AS (
     SELECT o.topic, o.part, o.kafka_offset, o.usage_key AS claim,
            CASE WHEN o.outcome = 'applied' THEN o.first_version ELSE d.retry_version END AS version
-    FROM usage_outcome o LEFT JOIN dead_letter d USING (shard, cluster_id, topic_id, part, kafka_offset)
-    WHERE o.outcome = 'applied' OR d.retry_outcome = 'applied'
+    FROM usage_outcome o JOIN shard_log h USING (shard)
+    LEFT JOIN dead_letter d USING (shard, cluster_id, topic_id, part, kafka_offset)
+    WHERE h.lives_here AND (o.outcome = 'applied' OR d.retry_outcome = 'applied')
 ), told AS (
-    SELECT usage_key AS claim, originator_version AS version, topic FROM ledger_events
-    WHERE topic = ANY(%s) AND usage_key IS NOT NULL AND position('"record_key":"'::bytea IN state) > 0
+    SELECT usage_key AS claim, originator_version AS version, topic FROM ledger_events JOIN shard_log USING (shard)
+    WHERE lives_here AND topic = ANY(%s) AND usage_key IS NOT NULL AND position('"record_key":"'::bytea IN state) > 0
     UNION ALL SELECT usage_key, originator_version, topic FROM archived_claim WHERE topic IS NOT NULL
 )
 SELECT a.topic, a.part, a.kafka_offset, a.claim, a.version, t.claim, t.version, t.topic
