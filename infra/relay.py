@@ -48,7 +48,7 @@ class RelayTopics(NamedTuple):
 
 
 class Relay:
-    """Follows all shards of a map and sends what is new, one batch at a time, until told to stop.
+    """Follows all shards of a map and sends what is new until told to stop, each database by a thread of its own.
 
     Several relays may run: each shard is sent by one of them, and taken over when that one ends. The position of a shard is
     kept by the identity of the ledger's topic, so one that is made anew gets everything from the beginning.
@@ -63,15 +63,13 @@ class Relay:
         poll_seconds: float = POLL_SECONDS,
         batch_events_max: int = BATCH_EVENTS_MAX,
     ) -> None:
-        self._shards = shards
-        self._bootstrap = bootstrap
-        self._topics = topics or RelayTopics()
-        self._publisher = LedgerPublisher(bootstrap, *self._topics)
-        self._poll_seconds = poll_seconds
-        self._batch_events_max = batch_events_max
         self._stop = threading.Event()
-        self._teams: dict[bytes, str] = {}
-        self._owned: set[int] = set()
+        self._senders = [
+            _Sender(
+                shards, name, bootstrap, topics or RelayTopics(), self._stop, poll_seconds, batch_events_max
+            )
+            for name in shards.databases
+        ]
 
     def stop(self) -> None:
         """The relay ends; what it has in hand and the broker has not yet is sent again by the next one."""
@@ -79,6 +77,61 @@ class Relay:
 
     def run(self) -> None:
         """Events are sent until ``stop``; a database or a broker that is away is waited for. Raises: TopicRefused."""
+        first, *others = self._senders
+        threads = [threading.Thread(target=other.run_in_thread) for other in others]
+        for thread in threads:
+            thread.start()
+        try:
+            first.run()
+        finally:
+            # Whatever ended the first, nobody else would tell the others.
+            self._stop.set()
+            for thread in threads:
+                thread.join()
+        for other in others:
+            if other.failure is not None:
+                raise other.failure
+
+    def catch_up(self) -> int:
+        """Everything in the log now is sent, but for shards that another relay holds; returns how many events."""
+        return sum(sender.catch_up() for sender in self._senders)
+
+
+class _Sender:
+    """Sends what is new in the shards of one database, a batch at a time. ``failure`` ended it and should not have."""
+
+    def __init__(
+        self,
+        shards: ShardMap,
+        database: str,
+        bootstrap: str,
+        topics: RelayTopics,
+        stop: threading.Event,
+        poll_seconds: float,
+        batch_events_max: int,
+    ) -> None:
+        self._shards = shards
+        self._database = database
+        self._bootstrap = bootstrap
+        self._topics = topics
+        self._publisher = LedgerPublisher(bootstrap, *self._topics)
+        self._poll_seconds = poll_seconds
+        self._batch_events_max = batch_events_max
+        self._stop = stop
+        self._teams: dict[bytes, str] = {}
+        self._owned: set[int] = set()
+        self.failure: Exception | None = None
+
+    def run_in_thread(self) -> None:
+        """As ``run``; an error is kept, and stops everything."""
+        try:
+            self.run()
+        except Exception as error:  # noqa: BLE001 - not swallowed: the relay raises it once all have stopped
+            self.failure = error
+            self._stop.set()
+
+    def run(self) -> None:
+        """Events are sent until told to stop."""
         wait = 0.1
         while not self._stop.is_set():
             try:
@@ -86,26 +139,31 @@ class Relay:
                     wait = 0.1
                     self._follow(connection, bell)
             except (psycopg.OperationalError, psycopg.InterfaceError, KafkaError, NotAcknowledged) as error:
-                _log.warning("relay_waits", error=f"{type(error).__name__}: {error}", wait_seconds=wait)
+                _log.warning(
+                    "relay_waits",
+                    database=self._database,
+                    error=f"{type(error).__name__}: {error}",
+                    wait_seconds=wait,
+                )
                 self._publisher.close()
                 self._stop.wait(wait)
                 wait = min(wait * 2, RECONNECT_SECONDS_MAX)
         self._publisher.close()
 
     def catch_up(self) -> int:
-        """Everything in the log now is sent, but for shards that another relay holds; returns how many events."""
+        """As of the relay, in this database."""
         try:
-            with self._connected() as (connection, _):
-                return self._send_all(connection)
+            with self._connected() as (connection, bell):
+                return self._send_all(connection, bell)
         finally:
             self._publisher.close()
 
     def _follow(self, connection: Connection, bell: Connection) -> None:
         while not self._stop.is_set():
-            if not self._send_all(connection):
+            if not self._send_all(connection, bell):
                 _wait_for_bell(bell, self._poll_seconds, self._stop)
 
-    def _send_all(self, connection: Connection) -> int:
+    def _send_all(self, connection: Connection, bell: Connection) -> int:
         """Batches of every shard that is ours, in turn, until nothing is left; returns how many events were sent."""
         self._take_shards(connection)
         sent = 0
@@ -115,6 +173,9 @@ class Relay:
                 break
             for shard, after in behind:
                 sent += self._send(connection, shard, after)
+            # The server keeps for us the announcements that we do not read, and there may be no pause for hours.
+            for _ in bell.notifies(timeout=0):
+                pass
         return sent
 
     def _send(self, connection: Connection, shard: int, after: int) -> int:
@@ -162,7 +223,8 @@ class Relay:
         return connection.execute(
             "SELECT l.shard, coalesce(t.position, 0) FROM shard_log l"
             " LEFT JOIN tracking t ON t.shard = l.shard AND t.projection = %s"
-            " WHERE l.shard = ANY(%s) AND l.position > coalesce(t.position, 0) AND t.halted IS NULL ORDER BY l.shard",
+            " WHERE l.shard = ANY(%s) AND l.lives_here AND l.position > coalesce(t.position, 0) AND t.halted IS NULL"
+            " ORDER BY l.shard",
             (self._tracked_as, sorted(self._owned)),
         ).fetchall()
 
@@ -218,7 +280,10 @@ class Relay:
     def _connected(self) -> Iterator[tuple[Connection, Connection]]:
         """One connection to work and hold our shards on, one to listen on, both in autocommit."""
         ledger = describe_partitions(self._bootstrap, [self._topics.ledger, self._topics.alerts])[0]
-        with self._shards.own_connection_for(0) as connection, self._shards.own_connection_for(0) as bell:
+        with (
+            self._shards.own_connection_to(self._database) as connection,
+            self._shards.own_connection_to(self._database) as bell,
+        ):
             connection.autocommit = bell.autocommit = True
             self._owned.clear()
             self._tracked_as = _tracked_as(ledger)

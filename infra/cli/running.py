@@ -124,9 +124,11 @@ def project(
 
     Example: coffer project --once
     """
+    from infra.collector import spare_collector
     from infra.project import ProjectorLoop, run
 
     log_to_stderr()
+    spare_collector()
     with wired() as wiring:
         if once:
             note(f"{ProjectorLoop(wiring.shards).catch_up()} events taken into the read models")
@@ -177,9 +179,11 @@ def relay(
 
     Each goes out at least once; its place in the log (source and id) tells a repetition. Example: coffer relay --once
     """
+    from infra.collector import spare_collector
     from infra.relay import Relay, run
 
     log_to_stderr()
+    spare_collector()
     with wired() as wiring:
         if once:
             note(f"{Relay(wiring.shards, wiring.kafka_bootstrap).catch_up()} events sent")

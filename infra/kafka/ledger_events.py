@@ -13,6 +13,7 @@ from kafka.errors import KafkaError
 from kafka.producer.future import FutureRecordMetadata
 
 from consumers.wire_rules import BINARY_CONTENT_TYPE, SPEC_VERSION
+from domain.shards import shard_of
 from infra.kafka.broker import CLIENT
 
 TYPE_PREFIX = "com.coffer.ledger."
@@ -111,14 +112,35 @@ class LedgerPublisher:
         Raises: NotAcknowledged; KafkaError when no broker answers.
         """
         producer = self._open()
+        places = self._places(producer, records)
         answers: list[FutureRecordMetadata] = []
         for record in records:
-            topics = (self._ledger_topic, self._alerts_topic) if record.is_alert else (self._ledger_topic,)
-            answers += [
-                producer.send(topic, key=record.key, value=record.value, headers=record.headers)
-                for topic in topics
-            ]
+            answers.append(
+                producer.send(
+                    self._ledger_topic,
+                    key=record.key,
+                    value=record.value,
+                    headers=record.headers,
+                    partition=places[record.key],
+                )
+            )
+            if record.is_alert:
+                answers.append(
+                    producer.send(
+                        self._alerts_topic, key=record.key, value=record.value, headers=record.headers
+                    )
+                )
         return _all_taken(producer, answers, is_stopped)
+
+    def _places(self, producer: KafkaProducer, records: Sequence[LedgerRecord]) -> dict[bytes, int]:
+        """The partition of each key, by the hash of every Kafka client; left to it, the client asks for each record anew."""
+        partitions = sorted(producer.partitions_for(self._ledger_topic) or ())
+        if not partitions:
+            raise NotAcknowledged(f"the broker names no partition of {self._ledger_topic!r}")
+        return {
+            key: partitions[shard_of(key.decode(), len(partitions))]
+            for key in {record.key for record in records}
+        }
 
     def close(self) -> None:
         """No connection is open; what was not acknowledged is not sent any more."""

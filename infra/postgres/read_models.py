@@ -470,11 +470,11 @@ class Projector:
         return released.rowcount
 
     def behind(self, connection: psycopg.Connection[TupleRow], shards: Sequence[int]) -> list[int]:
-        """The shards whose log here is longer than what was taken, less those on which the projection is halted."""
+        """The shards living here whose log is longer than what was taken, less those on which the projection is halted."""
         rows = connection.execute(
             "SELECT l.shard FROM shard_log l LEFT JOIN tracking t ON t.shard = l.shard AND t.projection = %s"
-            " WHERE l.shard = ANY(%s) AND l.position > coalesce(t.position, 0) AND t.halted IS NULL"
-            " ORDER BY l.shard",
+            " WHERE l.shard = ANY(%s) AND l.lives_here AND l.position > coalesce(t.position, 0)"
+            " AND t.halted IS NULL ORDER BY l.shard",
             (self.target.projection, list(shards)),
         ).fetchall()
         return [shard for (shard,) in rows]
