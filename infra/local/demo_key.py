@@ -29,7 +29,7 @@ def kept_api_key(shards: ShardMap, pepper: bytes, state_directory: Path) -> str:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
             out.write(key_text(parts) + "\n")
         draft.rename(file)
-    with shards.connection_for(0) as connection, connection.cursor(row_factory=tuple_row) as cursor:
+    with shards.first_connection() as connection, connection.cursor(row_factory=tuple_row) as cursor:
         # The database may be younger than the file, or the pepper another than at the last start.
         cursor.execute(
             "INSERT INTO api_key (key_id, name, role, secret_mac, created_at) VALUES (%s, %s, %s, %s, clock_timestamp())"

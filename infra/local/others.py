@@ -68,9 +68,13 @@ def _awaited(shards: ShardMap, team_id: str) -> int:
 
 def log_positions(shards: ShardMap) -> dict[int, int]:
     """Where the log of each shard ends now."""
-    with shards.connection_for(0) as connection:
-        rows = connection.execute("SELECT shard, position FROM shard_log").fetchall()
-    return dict(rows)
+    positions: dict[int, int] = {}
+    for name in shards.databases:
+        with shards.connection_to(name) as connection:
+            positions |= connection.execute(
+                "SELECT shard, position FROM shard_log WHERE lives_here"
+            ).fetchall()
+    return positions
 
 
 def events_since(shards: ShardMap, positions: Mapping[int, int]) -> dict[str, int]:

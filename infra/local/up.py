@@ -46,7 +46,7 @@ from infra.local.streams import DemoDayStream, TraceStream, UsageStream, kept_da
 from infra.local.trying import what_to_try
 from infra.postgres.catalogue_store import PostgresCatalogue
 from infra.postgres.ledger_store import PostgresLedgerStore
-from infra.postgres.migrations import migrate
+from infra.postgres.migrations import migrate_all
 from infra.postgres.shards import ShardMap
 from infra.settings import REPOSITORY, Settings, key_pepper
 from infra.topics import PAYMENTS, USAGE
@@ -171,7 +171,7 @@ class _Stack:
     def _start(self, stream: UsageStream) -> str:
         with self._step("PostgreSQL"):
             database_url = self._servers.start_database()
-            migrate(database_url, self._settings.shards)
+            migrate_all({"first": database_url, **self._settings.other_databases}, self._settings.shards)
         self._shards = shards = ShardMap.of(self._settings, database_url, "coffer-up")
         self._log_before = log_positions(shards)
         catalogue = publish_demo(shards, stream)
