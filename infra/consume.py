@@ -22,6 +22,7 @@ from domain.catalogue import Catalogue
 from domain.errors import Busy
 from domain.ledger import OutcomeUnknown
 from infra import stream_metrics as metrics
+from infra.batch_pace import BatchPace
 from infra.failpoints import hit
 from infra.kafka.broker import describe_partitions
 from infra.kafka.sink import DeadLetterPublisher
@@ -186,6 +187,7 @@ class StreamWorker:
         self._held_back_since: dict[PartitionKey, float] = {}
         self._letters_waiting = True
         self._sent: _Sent | None = None
+        self._pace = BatchPace(settings.batch_records_max, settings.batch_hold_milliseconds)
         self._drained = False
         self.outcomes: Outcomes = {}
 
@@ -393,7 +395,7 @@ class StreamWorker:
         for read in reads:
             homes.setdefault(self._ledger.store.home_of(read.partition), []).append(read)
         for of_home in homes.values():
-            yield from within(of_home, self._settings.batch_records_max, self._settings.batch_bytes_max)
+            yield from within(of_home, self._pace.records, self._settings.batch_bytes_max)
 
     def _died_here(self, read: PartitionRead) -> bool:
         key, offset = read.partition, read.expected_offset
@@ -492,6 +494,9 @@ class StreamWorker:
         for read in reads:
             if self._begun.pop(read.partition, None) is not None:
                 self._ledger.state.end_attempts(read.partition, read.next_offset)
+        self._pace.held(
+            sum(len(read.records) for read in reads), self._ledger.store.held_seconds_at(reads[0].partition)
+        )
         self._letters_waiting |= bool(batch.dead_letters)
         if batch.holes:
             metrics.HOLES.labels("open").inc(len(batch.holes))

@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     batch_records_max: Positive = 4_000
     batch_bytes_max: Positive = 8 * 1024 * 1024
     batch_wait_milliseconds: Positive = 20
+    # How long a batch may keep others who write to its shards waiting. It has fewer records where they take longer.
+    batch_hold_milliseconds: Positive = 40
     # Whether a batch is decided while the server still writes the one before. It helps where there are more cores than workers.
     batch_overlap: bool = True
 

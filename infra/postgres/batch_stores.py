@@ -83,6 +83,10 @@ class BatchStores:
         for store in self._stores.values():
             store.confirm()
 
+    def held_seconds_at(self, partition: PartitionKey) -> float | None:
+        """How long the last batch of the partition's database kept others waiting; None when nobody measured it."""
+        return self._at(partition).held_seconds
+
     def home_of(self, partition: PartitionKey) -> str:
         """The database in which the partition's rows live. Raises: ShardMoved while they live in none."""
         return self._shards.home_of(partition.partition % self._shards.count)

@@ -181,6 +181,7 @@ class PostgresBatchStore:
         self._lock_heads = False
         self._careful_batches = CAREFUL_BATCHES
         self.held_seconds: float | None = None
+        """How long the last batch kept others waiting for the counters of its shards, but for the COMMIT; None without events."""
 
     @contextmanager
     def transaction(self) -> Iterator[PostgresBatchTransaction]:
@@ -430,8 +431,8 @@ class PostgresBatchStore:
             self._settle(transaction, error)
         self._lock_heads = False
         self._careful_batches = max(0, self._careful_batches - 1)
-        if commit.ended_at is not None and transaction.drawn_at is not None:
-            self.held_seconds = (commit.ended_at - transaction.drawn_at) / 1e6
+        drawn, ended = transaction.drawn_at, commit.ended_at
+        self.held_seconds = None if drawn is None or ended is None else (ended - drawn) / 1e6
         hit("batch.after_commit")
 
     def _settle(self, transaction: PostgresBatchTransaction, lost: Exception) -> None:

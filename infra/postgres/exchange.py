@@ -103,7 +103,8 @@ class CommitUnderWay:
                 self._pgconn.put_copy_end()
             else:
                 self._pgconn.send_query(b"COMMIT")
-            self._pgconn.flush()
+            # Two to four megabytes go at once. The rest is waited for: locks must not depend on what we do next.
+            connection.wait(generators.send(self._pgconn))
 
     def finish(self) -> None:
         """The transaction is committed.
