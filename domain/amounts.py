@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from domain.errors import Malformed
 
@@ -11,6 +12,9 @@ MICROS_PER_CREDIT = 1_000_000
 NANOS_PER_UNIT = 1_000_000_000
 AMOUNT_MAX = 2**62
 """No amount and no quantity goes beyond this, in micro-credits and in whole units."""
+
+REMEMBERED_MAX = 4_096
+"""So many numbers of a kind are remembered as text and back: those of real use repeat themselves."""
 
 _CREDITS = re.compile(r"(0|[1-9][0-9]{0,12})(?:\.([0-9]{1,6}))?", re.ASCII)
 _QUANTITY = re.compile(r"(0|[1-9][0-9]{0,18})(?:\.([0-9]{1,9}))?", re.ASCII)
@@ -33,6 +37,7 @@ def parse_credits(text: str, field: str) -> int:
     )
 
 
+@lru_cache(maxsize=REMEMBERED_MAX)
 def format_credits(micros: int) -> str:
     """Show micro-credits as the shortest exact decimal string of credits: 12500000 is "12.5"."""
     if micros < 0:
@@ -41,6 +46,7 @@ def format_credits(micros: int) -> str:
     return f"{whole}.{rest:06d}".rstrip("0") if rest else str(whole)
 
 
+@lru_cache(maxsize=REMEMBERED_MAX)
 def parse_quantity(text: str, field: str) -> int:
     """Read a decimal string quantity ("30", "1.25") as billionths of a unit.
 

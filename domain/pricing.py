@@ -13,12 +13,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from functools import lru_cache
 from math import gcd
 from typing import NamedTuple, Protocol
 
 import msgspec
 
-from domain.amounts import AMOUNT_MAX, MICROS_PER_CREDIT, format_credits, parse_quantity
+from domain.amounts import AMOUNT_MAX, MICROS_PER_CREDIT, REMEMBERED_MAX, format_credits, parse_quantity
 from domain.errors import Malformed, PriceOutOfRange, UnknownAction, UnknownPrice
 from domain.terms import CardPin
 
@@ -209,8 +210,7 @@ class _Measuring:
         """A quantity in the term's scale as a plain decimal of units. Raises: PriceOutOfRange beyond 2^62 units."""
         if scaled > self.scaled_max:
             raise _out_of_range(self.action)
-        whole, rest = divmod(scaled, self.scale)
-        return f"{whole}.{rest:0{self.places}d}".rstrip("0") if rest else str(whole)
+        return show_decimal(scaled, self.places)
 
 
 class ExactTerm(_Measuring):
@@ -450,12 +450,14 @@ def scaled_decimal(text: str, places: int) -> int:
     return int(whole + rest.ljust(places, "0"))
 
 
+@lru_cache(maxsize=REMEMBERED_MAX)
 def show_decimal(scaled: int, places: int) -> str:
     """An integer of ``10**places`` as the shortest plain decimal string."""
     whole, rest = divmod(scaled, 10**places)
     return f"{whole}.{rest:0{places}d}".rstrip("0") if rest else str(whole)
 
 
+@lru_cache(maxsize=REMEMBERED_MAX)
 def _exact_credits(numerator: int, denominator: int) -> str:
     """Micro-credits over a denominator as credits, a fraction in lowest terms: "11/5", or "2" when whole."""
     denominator *= MICROS_PER_CREDIT
