@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from pydantic import ValidationError
 
 from api.ports import AccountOnFile
 from consumers.usage import decide_batch
@@ -19,6 +20,7 @@ from domain.account.decision import Decision, copy_of
 from domain.account.funding import grant_credits
 from domain.errors import Busy
 from infra.failpoints import OF_MOVES
+from infra.kafka.broker import describe_partitions
 from infra.local.postgres import LocalPostgres
 from infra.postgres.account_reads import AsyncShards, PostgresAccountReads
 from infra.postgres.batch_stores import AnyTransaction, BatchStores
@@ -28,10 +30,13 @@ from infra.postgres.migrations import InstallationMismatch, migrate, migrate_all
 from infra.postgres.moving import MoveFailed, MoveRefused, forget, move, places
 from infra.postgres.read_models import PostgresStatement
 from infra.postgres.shards import ShardMap, WrongDatabase
+from infra.postgres.stream_state import StreamState
 from infra.postgres.verification import verify
 from infra.project import ProjectorLoop, read_models
+from infra.settings import Settings, shown
+from infra.topics import Topic, create_topics, dead_letter_topic
 from tests.builders import TESTER
-from tests.conftest import database_of, fresh_database
+from tests.conftest import MakeTopic, database_of, fresh_database
 from tests.infra import two_servers
 from tests.infra.two_servers import (
     CATALOGUE,
@@ -45,6 +50,7 @@ from tests.infra.two_servers import (
     grant,
     start,
 )
+from tests.streams_on_kafka import Stream
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +199,41 @@ def test_shards_move_while_workers_projectors_and_commands_write_i4_i5_i7(
 
     assert [shards.home_of(shard) for shard in range(SHARDS)] == ["first", "first", "east", "east"]
     check_books(urls, feed, given)
+
+
+def test_the_worker_reads_a_real_stream_while_shards_move_i4_i5(
+    urls: Urls, shards: ShardMap, kafka_bootstrap: str, topic: MakeTopic
+) -> None:
+    name = topic(partitions=SHARDS, name="usage")
+    create_topics(kafka_bootstrap, [Topic(dead_letter_topic(name), 1)])
+    stream = Stream(urls.first, kafka_bootstrap, name)
+    # Records of a team come in the partition of another shard as often as not.
+    stream.settings = Settings(
+        database_url=urls.first, more_databases=f"east={urls.east}", kafka_bootstrap=kafka_bootstrap
+    )
+    stream.publish()
+
+    with stream.start(alone=True):
+        for number, (shard, to) in enumerate(((0, "east"), (1, "first"), (0, "first"))):
+            stream.use_many([f"r{number}-{each}" for each in range(96)], teams=TEAMS, partitions=SHARDS)
+            move(shards, shard, to, read_models())
+    stream.work()
+
+    state = StreamState(shards)
+    assert state.totals([name]) == {"charged": {"": 288}}
+    fates = {
+        state.outcome_of(key, offset).kind
+        for key in describe_partitions(kafka_bootstrap, [name])
+        for offset in range(72)
+    }
+    assert fates == {"charged"}
+    assert told(
+        urls,
+        "SELECT team_id, settled_micros FROM account_balance JOIN shard_log USING (shard) WHERE lives_here",
+    ) == sorted((team, (GRANTED - 24) * 1_000_000) for team in TEAMS)
+    ProjectorLoop(shards).catch_up()
+    assert verify(shards).findings == []
+    stream.close()
 
 
 @pytest.mark.parametrize("strewn", [False, True])
@@ -405,3 +446,18 @@ def test_a_copy_that_differs_is_not_moved_to(urls: Urls, shards: ShardMap) -> No
 
     assert homes(urls).count((0,)) == 1
     grant(shards, next(team for team in TEAMS if shards.shard_of(team) == 0), "still at home")
+
+
+def test_databases_are_named_in_the_settings_once_and_shown_without_passwords() -> None:
+    named = "east=postgresql://a:hush@host/b west=postgresql://host/c"
+    settings = Settings(more_databases=named)
+
+    assert settings.other_databases == {
+        "east": "postgresql://a:hush@host/b",
+        "west": "postgresql://host/c",
+    }
+    assert "hush" not in shown(settings)["more_databases"]
+    assert "east=postgresql://a:" in shown(settings)["more_databases"]
+    for wrong in ("first=postgresql://host/b", f"{named} east=postgresql://host/d", "postgresql://host/b"):
+        with pytest.raises(ValidationError):
+            Settings(more_databases=wrong)
