@@ -6,7 +6,7 @@ An account folded from the events must have the same sums; that they agree is wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from domain.account.events import (
     AccountEvent,
@@ -25,6 +25,7 @@ from domain.account.events import (
     GrantVoided,
     HoldCaptured,
     HoldExpired,
+    HoldLeft,
     HoldLine,
     HoldReleased,
     LotLine,
@@ -142,7 +143,22 @@ _LOTS: dict[type[AccountEvent], Callable[[Any], Iterable[LotMove]]] = {
 }
 
 
-def _charged(event: CreditsCharged) -> int:
+class TakesFromHold(Protocol):
+    """A charge, whole or in part, as far as it says what it takes from a hold."""
+
+    @property
+    def hold_lines(self) -> list[LotLine]:
+        """What its own hold had set aside."""
+        ...
+
+    @property
+    def hold_left(self) -> HoldLeft | None:
+        """What an ended hold may still give."""
+        ...
+
+
+def held_change_of_charge(event: TakesFromHold) -> int:
+    """As ``held_change``, of a charge that may have been read in part."""
     # What an ended hold still gives to late usage is set aside no more.
     return 0 if event.hold_left is not None else -_sum(event.hold_lines)
 
@@ -172,7 +188,7 @@ _HELD: dict[type[AccountEvent], Callable[[Any], int]] = {
     HoldReleased: _given_back,
     HoldExpired: _given_back,
     HoldCaptured: _captured,
-    CreditsCharged: _charged,
+    CreditsCharged: held_change_of_charge,
     GrantVoided: _cut,
     ChargebackLost: _cut,
 }

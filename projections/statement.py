@@ -29,13 +29,14 @@ from domain.account.events import (
     GrantVoided,
     HoldCaptured,
     HoldExpired,
+    HoldLeft,
     HoldReleased,
     LotLine,
     RecordedEvent,
     UsageWaived,
 )
 from domain.actors import Actor
-from projections.moves import NOTHING, Sums, held_change, sums_after
+from projections.moves import NOTHING, Sums, held_change_of_charge, sums_after
 
 STATEMENT_SHAPE = 2
 """Counts up when a row of the same event would look different; a half-built table of another shape is built anew."""
@@ -231,8 +232,7 @@ def rows_of(recorded: RecordedEvent, shard: int, team_id: str, before: Sums = NO
     """
     event = recorded.event
     if type(event) is CreditsCharged:
-        held_micros = before.held_micros + held_change(event)
-        return [charge_row(event, recorded.originator_version, shard, team_id, held_micros)]
+        return [charge_row(event, recorded.originator_version, shard, team_id, before)]
     told = told_of(event)
     if told is None:
         return []
@@ -266,10 +266,7 @@ def rows_of(recorded: RecordedEvent, shard: int, team_id: str, before: Sums = NO
 
 
 class ChargeFields(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What the statement tells of a charge, under the names of ``CreditsCharged``; all else that is stored of it is passed over.
-
-    ``hold_lines`` are there to know a charge that takes from a hold: that one is read whole.
-    """
+    """What the statement tells of a charge, under the names of ``CreditsCharged``; what else is stored of it is passed over."""
 
     recorded_at: datetime
     actor: Actor
@@ -286,12 +283,13 @@ class ChargeFields(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     amount_micros: int
     hold_id: str | None = None
     hold_lines: list[LotLine] = []
+    hold_left: HoldLeft | None = None
 
 
 def charge_row(
-    event: CreditsCharged | ChargeFields, version: int, shard: int, team_id: str, held_after_micros: int
+    event: CreditsCharged | ChargeFields, version: int, shard: int, team_id: str, before: Sums
 ) -> StatementRow:
-    """The statement row of a charge, which most events are: all of it from the event but what is held after it."""
+    """The statement row of a charge, which most events are: all of it from the event, but for what was held before."""
     member, project, work, step = event.member, event.project, event.work, event.step
     reason, hold_id = event.reason or None, event.hold_id
     # Asked once for all six: one question each would cost as much as the row.
@@ -319,7 +317,7 @@ def charge_row(
         event.actor.role,
         reason,
         hold_id,
-        held_after_micros,
+        before.held_micros + (held_change_of_charge(event) if event.hold_lines else 0),
     )
 
 

@@ -222,10 +222,9 @@ def _row(event: StoredEvent, shard: int, team_id: str, sums: dict[bytes, Sums]) 
     before = sums.get(stream, NOTHING)
     if event.topic in _CHARGED:
         charge = _read_charge(event.state)
-        if not charge.hold_lines:
-            held = before.held_micros
-            sums[stream] = Sums(charge.settled_after_micros, charge.debt_after_micros, held)
-            return charge_row(charge, event.version, shard, team_id, held)
+        row = charge_row(charge, event.version, shard, team_id, before)
+        sums[stream] = Sums(charge.settled_after_micros, charge.debt_after_micros, row.held_after_micros)
+        return row
     recorded = RecordedEvent(None, event.version, ACCOUNT_SHAPES.decode(event.topic, event.state))
     sums[stream] = sums_after(recorded.event, before)
     return next(iter(rows_of(recorded, shard, team_id, before)), None)

@@ -8,10 +8,10 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.account.events import CreditsCharged, RecordedEvent
+from domain.account.events import CreditsCharged, HoldLeft, LotLine, RecordedEvent
 from domain.commands import AdjustBalance, VoidGrant
 from domain.usage import usage_key
-from projections.moves import NOTHING, Sums
+from projections.moves import NOTHING, Sums, sums_after
 from projections.statement import DIRECTIONS, ChargeFields, StatementRow, charge_row, rows_of
 from tests.builders import SOURCE, AnAccount
 from tests.projections.streams import rows_of_stream, stream_of
@@ -119,16 +119,24 @@ a_text = st.none() | st.sampled_from(["", "a", "for\0you", "größe", "\\u0000"]
 USAGE_TEXTS = ("member", "project", "work", "step")
 
 
-@given(st.fixed_dictionaries(dict.fromkeys((*USAGE_TEXTS, "reason", "hold_id"), a_text)))
-def test_i7_a_charge_read_in_part_makes_the_row_of_the_whole_charge(texts: dict[str, str | None]) -> None:
+@given(
+    st.fixed_dictionaries(dict.fromkeys((*USAGE_TEXTS, "reason", "hold_id"), a_text)),
+    st.lists(st.builds(LotLine, st.just("lot-1"), st.integers(0, 9)), max_size=3),
+    st.none() | st.just(HoldLeft([])),
+)
+def test_i7_a_charge_read_in_part_makes_the_row_of_the_whole_charge(
+    texts: dict[str, str | None], hold_lines: list[LotLine], hold_left: HoldLeft | None
+) -> None:
     """Projectors read of the stored bytes only what the statement tells."""
     whole = next(each for each in a_story().events if isinstance(each, CreditsCharged))
-    whole = msgspec.structs.replace(whole, **texts)
+    whole = msgspec.structs.replace(whole, **texts, hold_lines=hold_lines, hold_left=hold_left)
 
     part = msgspec.json.decode(msgspec.json.encode(whole), type=ChargeFields)
 
-    (row,) = rows_of(RecordedEvent(None, 7, whole), 3, "acme", Sums(1, 2, 5))
-    assert charge_row(part, 7, 3, "acme", 5) == row
+    before = Sums(1, 2, 50)
+    (row,) = rows_of(RecordedEvent(None, 7, whole), 3, "acme", before)
+    assert charge_row(part, 7, 3, "acme", before) == row
+    assert row.held_after_micros == sums_after(whole, before).held_micros
     shown = {name: text and text.replace("\0", "\ufffd") for name, text in texts.items()}
     assert [getattr(row, name) for name in USAGE_TEXTS] == [shown[name] for name in USAGE_TEXTS]
     assert not any("\0" in value for value in row if isinstance(value, str))
