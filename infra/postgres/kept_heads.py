@@ -57,9 +57,10 @@ _STILL_KEPT = (
     " WHERE shard = %(shard)s AND team_id = %(team)s AND version = %(version)s AND kept_schema = %(schema)s"
 )
 KEPT_ENTRIES = (
-    f"{_STILL_KEPT} UNION ALL (SELECT DISTINCT ON (key) key, entry FROM kept_entry"  # noqa: S608 - from constants
-    " WHERE shard = %(shard)s AND team_id = %(team)s AND kind = %(kind)s AND key = ANY(%(keys)s)"
-    " AND version <= %(version)s ORDER BY key, version DESC)"
+    f"{_STILL_KEPT} UNION ALL (SELECT asked.key, newest.entry FROM unnest(%(keys)s::text[]) AS asked (key)"  # noqa: S608 - from constants
+    " CROSS JOIN LATERAL (SELECT k.entry FROM kept_entry AS k WHERE k.shard = %(shard)s AND k.team_id = %(team)s"
+    '  AND k.kind = %(kind)s AND k.key = asked.key COLLATE "C" AND k.version <= %(version)s'
+    "  ORDER BY k.version DESC LIMIT 1) AS newest)"
 )
 KEPT_LATEST = (
     f"{_STILL_KEPT} UNION ALL (SELECT key, entry FROM (SELECT DISTINCT ON (key) key, entry FROM kept_entry"  # noqa: S608 - from constants
