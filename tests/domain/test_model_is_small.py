@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 import ast
+import io
+import tokenize
 from pathlib import Path
 
 import pytest
 
 MODEL = sorted(Path(__file__).parent.glob("model*.py"))
-LINES = 548
-"""All lines of the model, the empty ones and those for people, too."""
+LINES = 400
+"""The model has fewer lines of code than this: lines that hold something besides space, a comment or a docstring."""
+SILENT = {
+    tokenize.COMMENT,
+    tokenize.NL,
+    tokenize.NEWLINE,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.ENDMARKER,
+}
 PRODUCT = {"domain", "projections", "consumers", "api", "infra"}
 OF_ITSELF = {f"tests.domain.{path.stem}" for path in MODEL}
+
+
+def lines_of_code(source: str) -> int:
+    """How many lines hold code; what runs over several lines counts as each of them."""
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in SILENT:
+            lines |= {*range(token.start[0], token.end[0] + 1)}
+    for node in ast.walk(ast.parse(source)):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
+            lines -= {*range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1)}
+    return len(lines)
 
 
 def imported(source: str) -> set[str]:
@@ -36,7 +61,13 @@ def shared(source: str) -> set[str]:
 
 def test_the_model_is_small() -> None:
     assert MODEL
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in MODEL) <= LINES
+    assert sum(lines_of_code(path.read_text(encoding="utf-8")) for path in MODEL) < LINES
+
+
+def test_code_is_counted_by_line_without_what_is_for_people() -> None:
+    source = '"""One.\n\nTwo."""\n\n# three\ndef f(\n    a,\n):\n    """Four."""\n    return """a\n\nb"""  # five\n'
+
+    assert lines_of_code(source) == 6
 
 
 def test_the_model_shares_no_code_with_the_product() -> None:
