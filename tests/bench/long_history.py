@@ -109,12 +109,17 @@ def measure(server: LocalPostgres, events: int = EVENTS) -> dict[str, Any]:
         worker = Worker(url)
         try:
             figures: dict[str, Any] = {"history_events": events, "keep_every": KEEP_EVERY}
-            figures |= _fill(worker, events)
-            figures |= _growth(server, worker)
-            figures |= _keep(worker.shards, url)
-            figures |= _load(worker.shards)
-            figures |= _replay(worker.shards, url)
-            figures |= _past(worker.shards, url)
+            for part in (
+                lambda: _fill(worker, events),
+                lambda: _growth(server, worker),
+                lambda: _keep(worker.shards, url),
+                lambda: _load(worker.shards),
+                lambda: _replay(worker.shards, url),
+                lambda: _past(worker.shards, url),
+            ):
+                told = part()
+                figures |= told
+                print(f"long history: {told}", file=sys.stderr)
             return figures
         finally:
             worker.close()
