@@ -109,14 +109,15 @@ def measure(server: LocalPostgres, events: int = EVENTS) -> dict[str, Any]:
         worker = Worker(url)
         try:
             figures: dict[str, Any] = {"history_events": events, "keep_every": KEEP_EVERY}
-            for part in (
+            parts: list[Callable[[], dict[str, Any]]] = [
                 lambda: _fill(worker, events),
                 lambda: _growth(server, worker),
                 lambda: _keep(worker.shards, url),
                 lambda: _load(worker.shards),
                 lambda: _replay(worker.shards, url),
                 lambda: _past(worker.shards, url),
-            ):
+            ]
+            for part in parts:
                 told = part()
                 figures |= told
                 print(f"long history: {told}", file=sys.stderr)
