@@ -264,10 +264,25 @@ class _Archiving:
             raise ArchiveRefused(f"shard {self._shard} has no position {position}: run `coffer verify`")
         return recorded_at_of(row[0])
 
+    def _check_taken(self, month: str, last: int) -> None:
+        """Whoever reads the log in order has read these events. Raises: ArchiveRefused."""
+        # Of relays the one that came furthest counts: others sent to topics that are no more.
+        row = self._connection.execute(
+            "SELECT projection, position FROM (SELECT projection, position FROM tracking WHERE shard = %(shard)s"
+            " AND projection NOT LIKE 'relay%%' UNION ALL SELECT 'relay', max(position) FROM tracking WHERE shard = %(shard)s"
+            " AND projection LIKE 'relay%%') AS reader WHERE position < %(last)s LIMIT 1",
+            {"shard": self._shard, "last": last},
+        ).fetchone()
+        if row is not None:
+            raise ArchiveRefused(
+                f"{row[0]} stands at position {row[1]} of shard {self._shard} and {month} ends at {last}: let it catch up first"
+            )
+
     # --- written ---
 
     def _write(self, month: str, first: int, last: int) -> Archived:
         """The events at these positions are in files, and the archive is on file as written."""
+        self._check_taken(month, last)
         self._progress(f"shard {self._shard}, {month}: writing {last - first + 1} events")
         # A directory of its own for each attempt: what another ledger, or a copy of this one, wrote is never written over.
         name = f"{month}-{token_hex(4)}"

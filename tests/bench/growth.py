@@ -18,8 +18,8 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-import structlog
 from psycopg.rows import TupleRow
+from structlog.testing import capture_logs
 
 from infra.postgres.archive_files import COMPRESSION_LEVEL
 from infra.postgres.archived import month_of
@@ -139,10 +139,9 @@ def _project(shards: ShardMap, connection: Connection) -> None:
 
 def _archive(shards: ShardMap, directory: Path) -> dict[str, Any]:
     """Every event leaves, as those of a closed month do; the bytes of its files, and the processor time of this process."""
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     events, began = 0, process_time()
     for shard in range(shards.count):
-        with shards.own_connection_for(shard, "-c statement_timeout=0") as connection:
+        with shards.own_connection_for(shard, "-c statement_timeout=0") as connection, capture_logs():
             connection.autocommit = True
             row = connection.execute(
                 "SELECT position, now() FROM shard_log WHERE shard = %s", (shard,)
@@ -151,7 +150,6 @@ def _archive(shards: ShardMap, directory: Path) -> dict[str, Any]:
             work = _Archiving(connection, shards.count, shard, directory, Sizes(), lambda _: None)
             events += work._finish(work._write(month_of(row[1]), 1, row[0])).removed
     took = process_time() - began
-    structlog.reset_defaults()
     sizes = sum(each.stat().st_size for each in directory.rglob("*.parquet"))
     return {"events": events, "bytes": sizes, "microseconds": round(took / events * 1e6, 1)}
 

@@ -40,6 +40,7 @@ from tests.infra.archives import (
     an_old_ledger,
     dump,
     manifests,
+    project,
     run,
     streamed,
     used,
@@ -247,6 +248,7 @@ def test_a_duplicate_that_comes_months_after_its_event_left_is_a_duplicate_i4(
         database_url,
         "SELECT convert_from(state, 'UTF8')::jsonb ->> 'id' FROM ledger_events WHERE topic LIKE 'CreditsCharged%%'",
     )
+    project(shards)
     archive(shards, tmp_path, when("2026-05-01 00:00"), sizes=SMALL)
     assert events(database_url) == 0
     late = NOW + timedelta(days=500)
@@ -261,6 +263,7 @@ def test_a_duplicate_that_comes_months_after_its_event_left_is_a_duplicate_i4(
 
 
 def test_new_charges_need_nothing_that_left(database_url: str, shards: ShardMap, tmp_path: Path) -> None:
+    project(shards)
     archive(shards, tmp_path, when("2026-05-01 00:00"), sizes=SMALL)
     balances = rows(database_url, "SELECT team_id, version FROM account_balance ORDER BY 1")
 
@@ -277,6 +280,7 @@ def test_a_correction_of_archived_usage_is_parked_and_names_what_restores_it(
 ) -> None:
     early = used("acme", "early", 3, "2026-01-06 10:00")
     assert streamed(shards, early, now=when("2026-04-20 00:00")) == []
+    project(shards)
     archive(shards, tmp_path, when("2026-05-01 00:00"), sizes=SMALL)
     correcting = used("acme", "mend", 0, "2026-11-20 08:00")
     correcting = msgspec.structs.replace(correcting, status="failed", corrects="early")
@@ -522,6 +526,7 @@ def test_an_idle_team_all_of_whose_events_left_is_still_found_at_its_version(
     database_url: str, shards: ShardMap, tmp_path: Path
 ) -> None:
     last = rows(database_url, "SELECT version FROM account_head WHERE team_id = 'acme'")[0][0]
+    project(shards)
     archive(shards, tmp_path, when("2026-05-01 00:00"), sizes=SMALL)
 
     assert reading(database_url, lambda it: it.version_at("acme", 10**6)) == last
