@@ -7,7 +7,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from tests.bench import batch_path, streaming
+from tests.bench import batch_path, growth, streaming
 from tests.bench.picture import draw
 from tests.bench.rounds import circumstances, own_kafka, own_postgres, write
 
@@ -31,6 +31,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         memory = batch_path.measure(
             postgres, batch_path.Sizes(options.rounds, options.seconds, options.teams)
         )
+        grown = growth.measure(postgres.url, options.growth_records)
         with own_kafka() as kafka:
             stream = streaming.measure(
                 postgres,
@@ -44,7 +45,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                     holds_per_second=25,
                 ),
             )
-    figures = memory | stream
+    figures = grown | memory | stream
     for part in ("rows", "ratio_ranges"):
         figures[part] = memory[part] | stream[part]
     return (
@@ -74,6 +75,16 @@ def show(figures: dict[str, Any]) -> str:
         lines.append(
             f"{key:28}{figures[key]:>9.2f}" + (f"  [{bounds[0]:.2f}..{bounds[1]:.2f}]" if bounds else "")
         )
+    size = figures["bytes_per_charge"]
+    indexes = size["events_key"] + size["events_position"] + size["events_claim"]
+    context = size["context_table"] + size["context_index"]
+    statement = size["statement_table"] + size["statement_index"]
+    lines += [
+        "",
+        f"bytes a charge: events {size['events_table']:,.0f}, their indexes {indexes:,.0f}, context {context:,.0f},",
+        f"statement {statement:,.0f}, write-ahead log {size['wal']:,.0f}",
+        f"a year at 10,000 a second, in terabytes: {figures['year_at_10000_a_second_tb']}",
+    ]
     lines.append(f"took {figures['seconds']:.0f} s: {figures['command']}")
     return "\n".join(lines)
 
@@ -96,6 +107,7 @@ def main() -> None:
     parser.add_argument(
         "--steady-seconds", type=float, default=25.0, help="of the steady stream and of the backlog"
     )
+    parser.add_argument("--growth-records", type=int, default=20_000, help="charges whose bytes are counted")
     parser.add_argument("--out", type=Path, default=Path("out/bench.json"))
     options = parser.parse_args()
     figures = measure(options)
