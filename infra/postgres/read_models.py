@@ -9,7 +9,10 @@ from uuid import UUID
 import msgspec
 import psycopg
 from psycopg import Cursor, sql
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
 from psycopg.rows import TupleRow, tuple_row
+from typing_extensions import override
 
 from domain.account.events import AccountOpened, CreditsCharged, RecordedEvent
 from infra.postgres.archived import archived_position
@@ -106,7 +109,7 @@ class ReadModel(Protocol):
 
     @property
     def columns(self) -> Sequence[tuple[str, str]]:
-        """The columns of a row with the types that its values are written as, in order."""
+        """The columns of a row with their types, in order; an uuid is given by its hex digits."""
         ...
 
     def rows(self, cursor: Cursor[TupleRow], taking: Taking) -> Sequence[tuple[object, ...]]:
@@ -164,8 +167,7 @@ class StatementModel:
             StatementRow._fields,
             (
                 *("int4", "text", "int8", "text", "timestamptz", "timestamptz", "int8", "int8", "int8"),
-                # The charge's 16 bytes: in COPY, those of a uuid.
-                "bytea",
+                "uuid",
                 *("text",) * 10,
                 "int8",
             ),
@@ -190,8 +192,7 @@ class StatementModel:
                 standing.position = event.position - 1
                 raise CannotProject(event, rows, error) from error
             if row is not None:
-                charge_id = row[9]
-                rows.append((*row[:9], bytes.fromhex(charge_id) if charge_id else None, *row[10:]))
+                rows.append(row)
         return rows
 
     def _standing_at(self, cursor: Cursor[TupleRow], taking: Taking, teams: dict[bytes, str]) -> _Standing:
@@ -278,6 +279,18 @@ class _Part(NamedTuple):
 
     def told(self) -> Batch:
         return Batch(self.shard, self.reached, self.reached - self.position, len(self.rows), self.halted)
+
+
+class _HexDumper(Dumper):
+    """A uuid written from its hex digits: rows have them so, and to make an UUID of each costs more than the rest of the row."""
+
+    format = Format.BINARY
+    oid = psycopg.adapters.types["uuid"].oid
+
+    @override
+    def dump(self, obj: str) -> bytes:
+        """The 16 bytes."""
+        return bytes.fromhex(obj)
 
 
 # Of shards that another projector has in hand. It will have taken what there is: waiting for all of them would be for nothing.
@@ -453,6 +466,7 @@ class Projector:
     def _write(self, cursor: Cursor[TupleRow], parts: Sequence[_Part]) -> None:
         if not any(part.rows for part in parts):
             return
+        cursor.adapters.register_dumper(None, _HexDumper)
         with cursor.copy(self._copy) as copy:
             copy.set_types([kind for _, kind in self.model.columns])
             for part in parts:
