@@ -212,6 +212,10 @@ class PostgresBatchStore:
         """Whether every claim is asked for: at the start, and for some batches after one that met what it had not expected."""
         return self._careful_batches > 0 or self._lock_heads
 
+    def be_careful(self) -> None:
+        """Every claim is asked for, for some batches."""
+        self._careful_batches = CAREFUL_BATCHES
+
     @property
     def has_left(self) -> bool:
         """Whether a batch waits for the answer to its COMMIT."""
@@ -380,7 +384,7 @@ class PostgresBatchStore:
     def _roll_back(self) -> None:
         """Nothing of the transaction stays; the accounts it had taken are not in the cache any more."""
         # Whoever was not the first may have taken what we know nothing of.
-        self._careful_batches = CAREFUL_BATCHES
+        self.be_careful()
         connection = self._connection
         if connection is None or self._left is not None:
             # What is under way is the transaction before: this one has not begun.
@@ -427,7 +431,7 @@ class PostgresBatchStore:
             if not isinstance(error, NOT_REACHED):
                 raise
             self.close()
-            self._careful_batches = CAREFUL_BATCHES
+            self.be_careful()
             self._settle(transaction, error)
         self._lock_heads = False
         self._careful_batches = max(0, self._careful_batches - 1)
@@ -573,11 +577,12 @@ class PostgresBatchTransaction:
         """
         asked = keys if self._store.is_careful else self._store.recent.among(keys)
         self._expected_new.update(keys if not asked else set(keys).difference(asked))
-        if not asked:
-            return {}
+        found = self._on_file(asked) if asked else {}
+        if not self._store.recent.knows(found):
+            self._store.be_careful()
         return {
             key: Claim(on_file.content_digest, on_file.version, on_file.event)
-            for key, on_file in self._on_file(asked).items()
+            for key, on_file in found.items()
         }
 
     def _on_file(self, pairs: Collection[tuple[str, str]]) -> dict[str, RecordClaim]:

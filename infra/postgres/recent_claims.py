@@ -29,3 +29,8 @@ class RecentClaims:
         """Those of the (team id, claim) whose claim is one of the latest."""
         newer, older = self._newer, self._older
         return [each for each in keys if each[1] in newer or each[1] in older]
+
+    def knows(self, claims: Iterable[str]) -> bool:
+        """Whether all of these are among the latest."""
+        newer, older = self._newer, self._older
+        return all(each in newer or each in older for each in claims)

@@ -215,3 +215,20 @@ def test_a_batch_on_its_way_holds_up_no_question(shards: ShardMap, store: Postgr
     charge(store, [usage("acme", "u1")], left=True, advances=[advance(0, 1)])
 
     assert store.next_offset(PARTITION) == 1
+
+
+def test_a_worker_among_duplicates_it_cannot_know_asks_for_every_claim_and_decides_once(
+    shards: ShardMap, store: PostgresBatchStore
+) -> None:
+    other = PostgresBatchStore(shards)
+    charge(other, [usage("zebra", f"z{n}") for n in range(3 * CAREFUL_BATCHES)])
+    other.close()
+    with pytest.raises(MovedHeads):
+        charge(store, [usage("zebra", "z0")])
+
+    for n in range(3 * CAREFUL_BATCHES):
+        charge(store, [usage("zebra", f"z{n}"), usage("acme", f"a{n}")])
+        assert store.is_careful
+
+    assert account(shards, "zebra").settled_micros == (1_000 - 1 - 3 * CAREFUL_BATCHES) * 1_000_000
+    assert account(shards).settled_micros == (1_000 - 1 - 3 * CAREFUL_BATCHES) * 1_000_000
