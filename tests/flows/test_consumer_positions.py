@@ -20,6 +20,7 @@ from consumers.usage import PartitionRead
 from infra import stream_metrics as metrics
 from infra.consume import WorkerOptions, run_worker
 from infra.kafka.broker import TopicRefused, administration
+from infra.kafka.record_batches import BatchwiseRecords
 from infra.kafka.source import KafkaSource, PartitionBroken
 from infra.topics import Topic, create_topics
 from tests.streams_on_kafka import Stream, usage_headers, usage_value
@@ -237,14 +238,20 @@ def test_k11_and_k12_a_partition_that_cannot_be_read_halts_and_the_others_go_on(
     stream: Stream, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """K11, K12, I5: broken CRC, a codec without its library, a header name that is no text."""
-    unpack = Fetcher.PartitionRecords._unpack_records
 
-    def unpacks(self: Any, partition: TopicPartition, *rest: Any) -> Any:
-        if partition.partition == 0:
-            raise error
-        yield from unpack(self, partition, *rest)
+    def breaks(parser: type[Any]) -> None:
+        unpack = parser._unpack_records
 
-    monkeypatch.setattr(Fetcher.PartitionRecords, "_unpack_records", unpacks)
+        def unpacks(self: Any, partition: TopicPartition, *rest: Any) -> Any:
+            if partition.partition == 0:
+                raise error
+            yield from unpack(self, partition, *rest)
+
+        monkeypatch.setattr(parser, "_unpack_records", unpacks)
+
+    # The worker's own, and the client's, with which a fresh reader finds out which partition it is.
+    breaks(BatchwiseRecords)
+    breaks(Fetcher.PartitionRecords)
     stream.use("broken", 1)
     stream.use("fine", 2, partition=1)
     stream.work()
