@@ -126,12 +126,15 @@ def held_micros(account: TeamAccount, terms: LimitTerms) -> int:
 def reach_thresholds(decision: Decision, moves: list[WindowMove]) -> None:
     """Every threshold that a window has come to for the first time is recorded, rising."""
     for move in moves:
+        used = move.used_after_micros
+        if not used:
+            continue
         limit = find_limit(decision.account, move.limit_id)
         assert limit is not None, f"limit {move.limit_id} is not set"
-        terms, used = limit.terms, move.used_after_micros
-        reached = move.reached
+        terms, reached, hundredfold = limit.terms, move.reached, used * 100
+        cap_micros = terms.cap_micros
         for threshold in terms.thresholds:
-            if threshold in reached or not used or used * 100 < threshold * terms.cap_micros:
+            if hundredfold < threshold * cap_micros or threshold in reached:
                 continue
             reached = [*reached, threshold]
             decision.record(
