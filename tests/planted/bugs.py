@@ -281,8 +281,8 @@ BUGS = [
         "a threshold alerts again after a refund",
         None,
         "domain/account/limiting.py",
-        "            if threshold in reached or not used",
-        "            if not used",
+        "            if hundredfold < threshold * cap_micros or threshold in reached:\n",
+        "            if hundredfold < threshold * cap_micros:\n",
         HOLDS,
     ),
     Bug(
