@@ -59,12 +59,13 @@ class Run:
         for url in (ours, pair, trivial, copied):
             migrate(url, SHARDS)
         half = PARTITIONS // 2
-        self._batch_path = Remote(BatchPath, ours, sizes.teams, SEED)
+        # A worker that is alone with the server overlaps; two on two cores keep both busy without.
+        self._batch_path = Remote(BatchPath, ours, sizes.teams, SEED, overlaps=True)
         self._pair = [
             Remote(BatchPath, pair, sizes.teams, SEED, partitions=part)
             for part in (range(half), range(half, PARTITIONS))
         ]
-        self._trivial = Remote(BatchPath, trivial, sizes.teams, SEED, is_trivial=True)
+        self._trivial = Remote(BatchPath, trivial, sizes.teams, SEED, is_trivial=True, overlaps=True)
         self._library = Remote(LibraryDefault, theirs, sizes.teams, SEED)
         self._copy = Remote(RawCopy, copied, ours)
         for each in (self._batch_path, *self._pair, self._trivial, self._library, self._copy):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from time import perf_counter, process_time
 from typing import Any, Protocol
 from uuid import UUID
@@ -16,8 +17,10 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow, tuple_row
 from typing_extensions import override
 
+from consumers.batches import UsageBatch
+from consumers.settling import decide_and_write
 from consumers.stream_record import StreamRecord
-from consumers.usage import context_digest, settle_reads
+from consumers.usage import STREAM_ACTOR, PartitionRead, context_digest, decide_usage, settle_reads
 from consumers.wire import read_usage
 from domain.account import limiting, lots
 from domain.account.applying import find_limit
@@ -40,7 +43,7 @@ from domain.shards import shard_of
 from domain.terms import LimitTerms
 from domain.times import instant_text
 from domain.usage import UsageRecord
-from infra.postgres.batch_writer import ACCOUNTS_KEPT_MAX, PostgresBatchStore
+from infra.postgres.batch_writer import ACCOUNTS_KEPT_MAX, PostgresBatchStore, PostgresBatchTransaction
 from infra.postgres.ledger_store import PostgresAccountSession
 from infra.postgres.shards import ShardMap
 from tests.bench.demand import (
@@ -112,9 +115,10 @@ class BatchPath:
         *,
         is_trivial: bool = False,
         partitions: Sequence[int] = range(PARTITIONS),
+        overlaps: bool = False,
     ) -> None:
         self._demand = Demand(teams, seed, is_trivial=is_trivial)
-        self._partitions = frozenset(partitions)
+        self._partitions, self._overlaps = frozenset(partitions), overlaps
         self._prepared: list[StreamRecord] = []
         self._catalogue = demo_catalogue()
         self._shards = ShardMap(database_url)
@@ -156,18 +160,27 @@ class BatchPath:
         watch, charged_micros, recorded = _Watch(), 0, []
         for reads in batches(records, batch_records):
             with watch:
-                batch = settle_reads(self._store, reads, self._catalogue)
+                batch = self._settle(reads)
+                charged_micros += sum(
+                    each.amount_micros
+                    for append in batch.appends.values()
+                    for each in append.events
+                    if isinstance(each, CreditsCharged)
+                )
             assert not batch.outcomes, f"not an event: {batch.outcomes[0]}"
-            charged_micros += sum(
-                each.amount_micros
-                for append in batch.appends.values()
-                for each in append.events
-                if isinstance(each, CreditsCharged)
-            )
             recorded.append(batch.recorded_at)
+        with watch:
+            self._store.confirm()
         return Measured(
             len(records), watch.seconds, watch.cpu_seconds, charged_micros, watch.longest_seconds, recorded
         )
+
+    def _settle(self, reads: list[PartitionRead]) -> UsageBatch:
+        """As a worker does: with overlap the batch is sent, and durable when the next one has been."""
+        if not self._overlaps:
+            return settle_reads(self._store, reads, self._catalogue)
+        decide = partial(decide_usage, self._catalogue, STREAM_ACTOR)
+        return decide_and_write(self._store.overlapped, reads, decide, PostgresBatchTransaction.write)
 
     def peak_rss_mib(self) -> float:
         """The most memory this process ever had, the input of its runs included."""
