@@ -49,7 +49,7 @@ TITLES = {
     "memory_two_workers": "Coffer from memory, two workers",
 }
 DRAINED_SECONDS_MAX = 300.0
-SETTLING_SECONDS = 3.0
+SETTLING_SECONDS = 15.0
 """The beginning of a steady stream that is not measured: caches fill and the broker gives its first batches."""
 
 
