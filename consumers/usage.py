@@ -124,11 +124,12 @@ class _UsageSettling(Settling[UsageRecord]):
 
     @override
     def _read_all(self, arrived: Sequence[Arrived]) -> Sequence[Parsed[UsageRecord] | Rejection]:
-        """All at once; should that crash, one by one, so that the one at fault is named."""
+        """All at once; should that crash, one by one, so that the one at fault is named. A crash is never passed over."""
         try:
             return [_parsed(usage) for usage in read_usages([record for _, record in arrived])]
-        except Exception:  # noqa: BLE001 - it is met again where it is named
-            return super()._read_all(arrived)
+        except Exception:
+            super()._read_all(arrived)
+            raise
 
     @override
     def _settle(self, place: Place, record: StreamRecord, parsed: Parsed[UsageRecord]) -> None:

@@ -235,6 +235,22 @@ def test_a_bug_is_not_swallowed_and_the_record_is_named(
     assert store.batches == []
 
 
+def test_a_crash_of_reading_records_together_is_not_swallowed(
+    store: MemoryBatchStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where each of them alone can be read: nothing of the batch is written."""
+
+    def crashes(records: object) -> None:
+        raise ZeroDivisionError("a bug in reading many at once")
+
+    monkeypatch.setattr("consumers.usage.read_usages", crashes)
+
+    with pytest.raises(ZeroDivisionError, match="many at once"):
+        settle(store, a_read(a_record(0, "a"), a_record(1, "b")))
+
+    assert store.offsets[PARTITIONS[0]] == 0
+
+
 def test_a_record_under_a_foreign_key_is_counted(store: MemoryBatchStore) -> None:
     """K17."""
     record = a_record(0, "a")
