@@ -168,6 +168,7 @@ STATUS: dict[type[Exception], Answered] = {
     errors.QuoteUsed: Answered(409, "The quote was used"),
     errors.QuoteIsWithdrawn: Answered(409, "The quote was withdrawn"),
     errors.QuoteNotOurs: Answered(422, "The token is no quote of this ledger for this team"),
+    errors.UnknownIssuer: Answered(404, "The issuer has no details yet"),
     errors.UnknownMember: Answered(404, "The team has no such member"),
     errors.UnknownPaymentMethod: Answered(404, "The team has no payment method"),
     errors.MemberRefused: Answered(409, "The team cannot change like that"),

@@ -324,6 +324,12 @@ class QuoteNotOurs(Malformed):
     code = "quote_not_ours"
 
 
+class UnknownIssuer(Unknown):
+    """The issuer has no details yet, so nothing can be issued in its name."""
+
+    code = "unknown_issuer"
+
+
 class UnknownMember(Unknown):
     """The team has no such member."""
 

@@ -20,6 +20,8 @@ from domain.account.quoting import quote_usage
 from domain.account.state import OPEN_HOLDS_MAX, OPEN_LOTS_MAX
 from domain.amounts import AMOUNT_MAX
 from domain.errors import LedgerError
+from domain.issuer.deciding import require_details
+from domain.issuer.state import Issuer
 from domain.ledger import Answer, Caller, Ledger
 from domain.plans import load_plan
 from domain.quotes import sign_quote
@@ -402,6 +404,11 @@ def _(desk: Desk) -> None:
 def _(desk: Desk) -> None:
     desk.ask(c.OpenAccount, team_id="other")
     desk.ask(c.PlaceHold, action="image.generate", quote=desk.quote("other"))
+
+
+@scene("unknown_issuer")
+def _(desk: Desk) -> None:
+    require_details(Issuer(issuer_id="main"))
 
 
 @scene("unknown_member")
