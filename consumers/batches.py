@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol, TypeAlias
@@ -103,8 +103,18 @@ class PartitionAdvance(NamedTuple):
     outcomes: dict[str, dict[str, int]]
 
 
+DecideAgain: TypeAlias = Callable[[Mapping[str, TeamAccount]], Mapping[str, AccountAppend] | None]
+"""The parts of these teams in a batch, decided anew on their accounts as they are now.
+
+None when anything but their events would differ: then the whole batch must be decided again.
+"""
+
+
 class UsageBatch(msgspec.Struct, kw_only=True):
-    """Everything that one transaction writes, of usage or of payments; ``appends`` are by team."""
+    """Everything that one transaction writes, of usage or of payments; ``appends`` are by team.
+
+    ``again`` decides anew for teams whose heads had moved when the batch came to be written; without it all of it is.
+    """
 
     recorded_at: datetime
     appends: dict[str, AccountAppend] = {}
@@ -113,6 +123,7 @@ class UsageBatch(msgspec.Struct, kw_only=True):
     dead_letters: list[DeadLetter] = []
     holes: list[Hole] = []
     advances: list[PartitionAdvance] = []
+    again: DecideAgain | None = None
 
 
 class Claim(NamedTuple):

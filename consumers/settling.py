@@ -28,7 +28,9 @@ from consumers.batches import (
 from consumers.rejections import Rejection
 from consumers.stream_record import StreamRecord, key_matches_team
 from domain.account.decision import Decision
+from domain.account.events import UsageWaived
 from domain.account.index import IndexOverlay
+from domain.account.state import TeamAccount
 from domain.actors import Actor
 from domain.errors import Busy, LedgerError, UnknownTeam
 
@@ -176,6 +178,7 @@ class Settling(ABC, Generic[FactT]):
         self._contexts: list[ContextRow] = []
         self._outcomes: list[OutcomeRow] = []
         self._letters: list[DeadLetter] = []
+        self._settled: list[tuple[Arrived, Parsed[FactT] | Rejection]] = []
 
     @abstractmethod
     def _read(self, record: StreamRecord) -> Parsed[FactT] | Rejection:
@@ -190,8 +193,12 @@ class Settling(ABC, Generic[FactT]):
         arrived = in_arrival_order(reads)
         read = self._read_all(arrived)
         self._load(arrived, read)
+        self._settled = list(zip(arrived, read, strict=True))
+        self._settle_all(self._settled)
+
+    def _settle_all(self, records: Sequence[tuple[Arrived, Parsed[FactT] | Rejection]]) -> None:
         progress, settle = self._progress, self._settle
-        for (place, record), parsed in zip(arrived, read, strict=True):
+        for (place, record), parsed in records:
             progress.place = place
             if isinstance(parsed, Rejection):
                 self._dead(place, record, parsed.outcome, parsed.reason, _rejection_detail(parsed))
@@ -209,7 +216,46 @@ class Settling(ABC, Generic[FactT]):
             dead_letters=self._letters,
             holes=[hole for read in reads for hole in read.holes],
             advances=[self._advance(read) for read in reads if read.advances],
+            again=self._again,
         )
+
+    def _again(self, accounts: Mapping[str, TeamAccount]) -> Mapping[str, AccountAppend] | None:
+        """The parts of these teams, decided anew on the accounts; None when more than their events would differ.
+
+        Outcomes, letters and counts of the others stand as they are, so a team that has one of its own is not done alone.
+        """
+        if any(row.team_id in accounts for row in self._outcomes):
+            return None
+        of_teams = [
+            (arrived, parsed)
+            for arrived, parsed in self._settled
+            if not isinstance(parsed, Rejection) and parsed.team_id in accounts
+        ]
+        anew = self._anew().decided_on(accounts, of_teams, self._claims)
+        if anew is None:
+            return None
+        if any(_results(self._decisions[team]) != _results(made) for team, (made, _) in anew.items()):
+            return None
+        return {team: append for team, (_, append) in anew.items()}
+
+    def decided_on(
+        self,
+        accounts: Mapping[str, TeamAccount],
+        records: Sequence[tuple[Arrived, Parsed[FactT]]],
+        claims: dict[str, Claim],
+    ) -> dict[str, tuple[Decision, AccountAppend]] | None:
+        """The records are decided on these accounts, their claims known; None when one has an outcome beside its event."""
+        for team, account in accounts.items():
+            self._take(team, account)
+        self._claims = claims
+        self._settle_all(records)
+        if self._outcomes:
+            return None
+        return {team: (made, self._append(team, made)) for team, made in self._decisions.items()}
+
+    def _anew(self) -> Settling[FactT]:
+        """Another one of its kind with nothing decided yet."""
+        return type(self)(self._transaction, self._actor, self._progress, self._refused)
 
     # --- for subclasses ---
 
@@ -304,14 +350,18 @@ class Settling(ABC, Generic[FactT]):
                     self._progress.foreign_keys += 1
         accounts = self._transaction.accounts({team for team, _ in keys})
         for team, account in accounts.items():
-            index = IndexOverlay(self._transaction.index(team))
-            self._decisions[team] = Decision(account, self._now, self._actor, index)
-            self._versions[team] = account.version
+            self._take(team, account)
         known = {key for key in keys if key[0] in accounts}
         self._claims = self._transaction.claims(known) if known else {}
         # One of its claims may be of a shape that its head did not show: then nothing of the team can be decided.
         for team in self._transaction.unreadable:
             self._decisions.pop(team, None)
+
+    def _take(self, team: str, account: TeamAccount) -> None:
+        """The team is decided on, from this account on."""
+        index = IndexOverlay(self._transaction.index(team))
+        self._decisions[team] = Decision(account, self._now, self._actor, index)
+        self._versions[team] = account.version
 
     def _append(self, team: str, decision: Decision) -> AccountAppend:
         return AccountAppend(
@@ -326,6 +376,14 @@ class Settling(ABC, Generic[FactT]):
         return PartitionAdvance(
             read.partition, read.expected_offset, read.next_offset, len(read.records), outcomes
         )
+
+
+def _results(decision: Decision) -> list[tuple[str, str | None]]:
+    """What each record of the team's that was read ended in, as far as it is counted."""
+    return [
+        (key, on_file.event.waiver if isinstance(on_file.event, UsageWaived) else None)
+        for key, on_file in decision.index.usages.items()
+    ]
 
 
 def in_arrival_order(reads: Sequence[PartitionRead]) -> list[Arrived]:

@@ -117,6 +117,14 @@ class _UsageSettling(Settling[UsageRecord]):
         super().__init__(transaction, actor, progress, refused)
         self._catalogue = catalogue
         self._salts: list[bytes] = []
+        self._salts_given: dict[str, bytes] = {}
+
+    @override
+    def _anew(self) -> _UsageSettling:
+        anew = _UsageSettling(self._transaction, self._catalogue, self._actor, self._progress, self._refused)
+        # The rows of contexts are written by now: an event decided anew must bear the digest of the row that is there.
+        anew._salts_given = {row.usage_key: row.salt for row in self._contexts}
+        return anew
 
     @override
     def _read(self, record: StreamRecord) -> Parsed[UsageRecord] | Rejection:
@@ -169,7 +177,13 @@ class _UsageSettling(Settling[UsageRecord]):
         usage, events_before = parsed.fact, len(decision.events)
         context, digest, salt = usage.context, None, b""
         if context is not None:
-            salt = self._salts.pop() if self._salts else self._salt()
+            salt = (
+                self._salts_given[parsed.key]
+                if self._salts_given
+                else self._salts.pop()
+                if self._salts
+                else self._salt()
+            )
             digest = context_digest(salt, context)
         try:
             charge_usage(decision, usage, self._catalogue, digest)

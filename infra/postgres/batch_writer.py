@@ -73,6 +73,9 @@ CARRIED_SECONDS_MAX = 1.0
 CAREFUL_BATCHES = 4
 """For so many batches after a start, or after a claim that was not known, every claim is asked for."""
 
+TEAMS_DECIDED_AGAIN_MAX = 200
+"""A batch of which more teams had moved is decided again as a whole, with all its heads locked."""
+
 PORTIONS = 3
 PORTION_TEAMS_MIN = 100
 """A batch's heads are sent in so many portions of at least so many teams."""
@@ -84,6 +87,11 @@ COMMIT_OUTCOME_RESOLVED = Counter(
     "coffer_commit_outcome_resolved",
     "Commits whose answer was lost, by what reading the offsets back showed",
     ["outcome"],
+)
+
+TEAMS_DECIDED_AGAIN = Counter(
+    "coffer_teams_decided_again",
+    "Accounts that others had moved and that a batch decided anew before its COMMIT",
 )
 
 # Heads are looked up one by one in the order given, so they are locked in that order; a hash join would take its own.
@@ -504,6 +512,7 @@ class PostgresBatchTransaction:
         self._versions: dict[str, int] = {}
         self._claims: list[str] = []
         self._expected_new: set[tuple[str, str]] = set()
+        self._locked: set[str] = set()
         self.now = datetime.min.replace(tzinfo=UTC)
         self.unreadable: dict[str, UnknownEventShape] = {}
         self.advances: Sequence[PartitionAdvance] = ()
@@ -551,17 +560,21 @@ class PostgresBatchTransaction:
             else:
                 self._hold(team_id, head)
         for shard, teams in _by_shard(self._shards, missing, lambda team: team):
-            for team_id, head in self._heads(shard, teams).items():
+            for team_id, head in self._heads(shard, teams, lock=self._lock_heads).items():
                 self._hold(team_id, head)
         return {team_id: self._taken[team_id].account for team_id in team_ids if team_id in self._taken}
 
-    def _heads(self, shard: int, teams: Sequence[str]) -> dict[str, Head]:
+    def _heads(self, shard: int, teams: Sequence[str], *, lock: bool) -> dict[str, Head]:
         """The heads of these teams of one shard, but those of a newer shape: only their own teams stop."""
         try:
-            return load_heads(self.cursor, shard, teams, lock=self._lock_heads)
+            return load_heads(self.cursor, shard, teams, lock=lock)
         except UnknownEventShape as error:
             if len(teams) > 1:
-                return {name: head for team in teams for name, head in self._heads(shard, [team]).items()}
+                return {
+                    name: head
+                    for team in teams
+                    for name, head in self._heads(shard, [team], lock=lock).items()
+                }
             self.unreadable[teams[0]] = error
             return {}
 
@@ -601,7 +614,8 @@ class PostgresBatchTransaction:
 
     def index(self, team_id: str) -> StoredIndex:
         """The team's index, read lazily inside this transaction and beside the very head that is decided on."""
-        return _IndexOfHead(self, self._shards.shard_of(team_id), team_id, self._lock_heads)
+        is_locked = self._lock_heads or team_id in self._locked
+        return _IndexOfHead(self, self._shards.shard_of(team_id), team_id, is_locked)
 
     def require_version(self, shard: int, team_id: str) -> None:
         """The head is locked, at the version that is decided on. Raises: MovedHeads."""
@@ -665,18 +679,68 @@ class PostgresBatchTransaction:
         answers = exchange.finish()
         if asked and answers[0].rows:
             raise MovedHeads("a record that was expected to be new is not")
-        heads = answers[asked : -1 if advances else None]
-        try:
-            require_all_moved(sum(answer.rows for answer in heads), len(encoded))
-        except HeadMoved as error:
-            raise MovedHeads(str(error)) from error
         if advances:
             self._require_advanced(advances, answers[-1])
+        moved = sum(answer.rows for answer in answers[asked : -1 if advances else None])
+        if moved != len(encoded):
+            encoded = self._with_moved_again(batch, connection, encoded, len(encoded) - moved)
         self._moved(batch, encoded)
         by_shard: dict[int, list[EncodedWrite]] = {}
         for write in encoded:
             by_shard.setdefault(write.shard, []).append(write)
         return by_shard
+
+    def _with_moved_again(
+        self,
+        batch: UsageBatch,
+        connection: psycopg.Connection[TupleRow],
+        encoded: list[EncodedWrite],
+        missing: int,
+    ) -> list[EncodedWrite]:
+        """The same writes, those of teams that somebody else had moved decided anew on their heads, which are locked now.
+
+        Their locks come out of order, so two workers with the same teams may meet in a circle: the server ends one of them,
+        and that one decides its whole batch again. Raises: MovedHeads when they cannot be done alone.
+        """
+        told = f"{missing} of {len(encoded)} heads had moved"
+        late = self._moved_by_others(encoded)
+        if batch.again is None or len(late) != missing or missing > TEAMS_DECIDED_AGAIN_MAX:
+            raise MovedHeads(told)
+        self._locked.update(late)
+        for shard, teams in _by_shard(self._shards, late, lambda team: team):
+            for team_id, head in self._heads(shard, teams, lock=True).items():
+                self._hold(team_id, head)
+                late.discard(team_id)
+        again = None if late else batch.again({team: self._taken[team].account for team in self._locked})
+        if again is None:
+            raise MovedHeads(told)
+        batch.appends |= again
+        written = {
+            team: encode(self._shards.shard_of(team), self._account_write(team, batch)) for team in again
+        }
+        exchange = Exchange(connection)
+        send_heads(exchange, sorted(written.values(), key=lambda write: (write.shard, write.team_id)))
+        (answer,) = exchange.finish()
+        try:
+            require_all_moved(answer.rows, len(written))
+        except HeadMoved as error:
+            raise MovedHeads(str(error)) from error
+        TEAMS_DECIDED_AGAIN.inc(len(written))
+        return [written.get(write.team_id, write) for write in encoded]
+
+    def _moved_by_others(self, encoded: list[EncodedWrite]) -> set[str]:
+        """The teams whose heads are not as this transaction wanted to write them."""
+        cursor = self.cursor
+        cursor.execute(
+            "SELECT n.team_id FROM unnest(%b::integer[], %b::text[], %b::bytea[]) AS n (shard, team_id, hash)"
+            " JOIN account_head AS h ON h.shard = n.shard AND h.team_id = n.team_id AND h.chain_hash <> n.hash",
+            (
+                [write.shard for write in encoded],
+                [write.team_id for write in encoded],
+                [write.chain_hash for write in encoded],
+            ),
+        )
+        return {team_id for (team_id,) in cursor}
 
     def _send_expected_new(self, exchange: Exchange) -> bool:
         """The claims that were not asked for are; returns whether there are any."""
