@@ -125,7 +125,15 @@ class Asked:
 
 
 def _open(asked: Asked, command: c.OpenAccount) -> Given:
-    open_account(asked.decision, command.team_id, command.zone, command.anchor_day, command.card_id)
+    open_account(
+        asked.decision,
+        command.team_id,
+        command.zone,
+        command.anchor_day,
+        command.card_id,
+        issuer_id=command.issuer_id,
+        books_from=command.books_from,
+    )
     return Given(_Ids())
 
 

@@ -7,7 +7,16 @@ from typing import Literal
 
 import msgspec
 
-from domain.account.events import DEFAULT_PRIORITY, CostBasis, LimitTerms, LimitWindow, LotSource
+from domain.account.events import (
+    DEFAULT_PRIORITY,
+    CostBasis,
+    CreditNoteLine,
+    LimitTerms,
+    LimitWindow,
+    LotSource,
+)
+from domain.billing import BillingDetails as BillingDetails  # noqa: PLC0414 - told on: a command's parts come from here
+from domain.issuer.details import MAIN_ISSUER
 
 HOLD_SECONDS = 3_600
 """How long a hold lasts when the request does not say."""
@@ -24,11 +33,13 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults
 
 
 class OpenAccount(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
-    """Open the team's account."""
+    """Open the team's account. Its books begin with the period that holds ``books_from`` (None: now), for history to come."""
 
     zone: str = "UTC"
     anchor_day: int = 1
     card_id: str = "standard"
+    issuer_id: str = MAIN_ISSUER
+    books_from: datetime | None = None
 
 
 class SuspendAccount(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
@@ -148,6 +159,36 @@ class ApproveAdjustment(Command, frozen=True, kw_only=True, tag=True, omit_defau
     adjustment_id: str
 
 
+# --- periods and invoices ---
+
+
+class ClosePeriod(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Close the oldest open period, which has ended, before late grace is over; ``period_start`` says which one it must be."""
+
+    period_start: datetime | None = None
+
+
+class VoidInvoice(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Let an invoice count no more, by a document that says so; with ``reissue`` its period gets another one."""
+
+    invoice: str
+    reissue: bool = False
+
+
+class MarkUncollectible(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Expect no more money for an invoice."""
+
+    invoice: str
+
+
+class IssueCreditNote(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Correct the money of an invoice by a credit note."""
+
+    invoice: str
+    currency: str
+    lines: list[CreditNoteLine]
+
+
 # --- charges ---
 
 
@@ -255,16 +296,6 @@ class RemoveMember(Command, frozen=True, kw_only=True, tag=True, omit_defaults=T
     """A member leaves the team."""
 
     member: str
-
-
-class BillingDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Whom invoices are made out to."""
-
-    name: str
-    address_lines: list[str]
-    country: str
-    email: str | None = None
-    tax_id: str | None = None
 
 
 class SetBillingDetails(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):

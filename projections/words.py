@@ -232,6 +232,28 @@ def _lost(event: e.ChargebackLost) -> str:
     )
 
 
+def _paid(event: e.InvoicePaid) -> str:
+    paid = f"{_money({event.currency: event.amount_minor})} of invoice {event.invoice} paid, payment {event.payment_reference}"
+    if event.over_minor:
+        return f"{paid}: {_money({event.currency: event.over_minor})} more than was due"
+    return f"{paid}: nothing is due any more" if event.is_settled else paid
+
+
+def _invoice_voided(event: e.InvoiceVoided) -> str:
+    then = ", to be issued anew" if event.reissue else ""
+    return f"invoice {event.voided_invoice} voided by {event.invoice}{then}"
+
+
+def _credited(event: e.CreditNoteIssued) -> str:
+    gross = sum(line.net_minor + line.tax_minor for line in event.lines)
+    return f"credit note {event.invoice} for invoice {event.corrected_invoice}: {_money({event.currency: gross})}"
+
+
+def _money(minor: dict[str, int]) -> str:
+    """Amounts in minor units of their currencies, as plain words."""
+    return " and ".join(f"{amount} minor units of {currency}" for currency, amount in minor.items())
+
+
 _WORDS: dict[type[e.AccountEvent], Callable[[Any], str]] = {
     e.AccountOpened: lambda event: f"account opened in zone {event.zone}, card {event.card_id}",
     e.AccountSuspended: lambda _: "account suspended",
@@ -279,4 +301,15 @@ _WORDS: dict[type[e.AccountEvent], Callable[[Any], str]] = {
     ),
     e.ChargebackLost: _lost,
     e.QuoteWithdrawn: lambda event: f"quote {event.quote_id} withdrawn",
+    e.PeriodClosed: lambda event: (
+        f"period {event.label} closed: {time_words(event.period_start)} to {time_words(event.period_end)}"
+    ),
+    e.InvoiceIssued: lambda event: f"invoice {event.invoice} issued for {event.label}",
+    e.InvoiceOmitted: lambda event: f"no invoice for {event.label}: nothing happened",
+    e.InvoicePaid: _paid,
+    e.InvoiceVoided: _invoice_voided,
+    e.InvoiceUncollectible: lambda event: (
+        f"invoice {event.invoice} is uncollectible: {_money(event.due_minor)} due"
+    ),
+    e.CreditNoteIssued: _credited,
 }

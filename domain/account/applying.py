@@ -20,10 +20,14 @@ from domain.account.events import (
     WindowMove,
 )
 from domain.account.index import (
+    ClosedPeriod,
     DecidedDispute,
+    Document,
     EndedHold,
     IndexChange,
     IndexKind,
+    InvoicedPeriod,
+    InvoicePayment,
     RefundsOfCharge,
     Repayment,
     TopUp,
@@ -45,7 +49,7 @@ from domain.account.state import (
     WindowUse,
     published_terms,
 )
-from domain.periods import period_text
+from domain.periods import period_bounds, period_text
 from domain.times import instant_text
 
 _encode = msgspec.json.encode
@@ -57,12 +61,19 @@ DENIAL_SECONDS = 60
 
 def opened(event: e.AccountOpened) -> TeamAccount:
     """The account that the first event opens, at version 1."""
+    books_start, books_end = event.books_start, event.books_end
+    if books_start is None or books_end is None:
+        # Recorded before accounts had books: they begin with the period in which it was opened.
+        books_start, books_end = period_bounds(event.recorded_at, event.zone, event.anchor_day)
     return TeamAccount(
         team_id=event.team_id,
         anchor_day=event.anchor_day,
         zones=[Dated(_ALWAYS, event.zone)],
         cards=[Dated(_ALWAYS, event.card_id)],
+        issuer_id=event.issuer_id,
         opened_at=event.recorded_at,
+        books_start=books_start,
+        books_end=books_end,
         recorded_at=event.recorded_at,
         passed_at=event.recorded_at,
         version=1,
@@ -114,7 +125,7 @@ def _resumed(account: TeamAccount, event: e.AccountResumed) -> list[IndexChange]
 
 
 def _closed(account: TeamAccount, event: e.AccountClosed) -> list[IndexChange]:
-    account.status = "closed"
+    account.status, account.closed_at = "closed", event.recorded_at
     return _NOTHING
 
 
@@ -628,6 +639,81 @@ def _decided(account: TeamAccount, dispute_id: str, how: Any) -> list[IndexChang
     return [IndexChange("dispute", dispute_id, _encode(DecidedDispute(how, dispute.charge_ids)))]
 
 
+# --- periods and invoices ---
+
+
+def _period_closed(account: TeamAccount, event: e.PeriodClosed) -> list[IndexChange]:
+    assert (event.period_start, event.period_end) == (account.books_start, account.books_end), (
+        f"the oldest open period begins at {account.books_start}, not {event.period_start}"
+    )
+    account.books_start, account.books_end = event.period_end, event.following_end
+    start = period_text(event.period_start)
+    closed = ClosedPeriod(event.period_end, event.zone, event.label, account.version)
+    return [IndexChange("period", start, _encode(closed)), IndexChange("uninvoiced", start, b"0")]
+
+
+def _invoiced(account: TeamAccount, event: e.InvoiceIssued) -> list[IndexChange]:
+    document = Document("invoice", account.version, event.period_start, attempt=event.attempt, due=event.due)
+    changes = [
+        *_settled_period(event.period_start, InvoicedPeriod(event.closing_micros, event.invoice)),
+        IndexChange("invoice", event.invoice, _encode(document)),
+    ]
+    if all(money.gross_minor <= money.paid_minor for money in event.due):
+        changes.append(_invoice_is(event.invoice, "paid"))
+    return changes
+
+
+def _omitted(account: TeamAccount, event: e.InvoiceOmitted) -> list[IndexChange]:
+    return _settled_period(event.period_start, InvoicedPeriod(event.closing_micros))
+
+
+def _settled_period(period_start: datetime, invoiced: InvoicedPeriod) -> list[IndexChange]:
+    start = period_text(period_start)
+    return [IndexChange("uninvoiced", start, None), IndexChange("invoiced", start, _encode(invoiced))]
+
+
+def _invoice_paid(account: TeamAccount, event: e.InvoicePaid) -> list[IndexChange]:
+    payment = InvoicePayment(event.invoice, event.amount_minor, event.currency, account.version)
+    changes = [
+        IndexChange("invoice_payment", event.payment_reference, _encode(payment)),
+        _money_of(event.invoice, "paid", event.currency, event.paid_after_minor),
+    ]
+    return [*changes, _invoice_is(event.invoice, "paid")] if event.is_settled else changes
+
+
+def _invoice_voided(account: TeamAccount, event: e.InvoiceVoided) -> list[IndexChange]:
+    document = Document("void", account.version, event.period_start, event.voided_invoice)
+    changes = [
+        IndexChange("invoice", event.invoice, _encode(document)),
+        _invoice_is(event.voided_invoice, "void"),
+    ]
+    if event.reissue:
+        attempt = str(event.attempt).encode()
+        changes.append(IndexChange("uninvoiced", period_text(event.period_start), attempt))
+    return changes
+
+
+def _uncollectible(account: TeamAccount, event: e.InvoiceUncollectible) -> list[IndexChange]:
+    return [_invoice_is(event.invoice, "uncollectible")]
+
+
+def _credited(account: TeamAccount, event: e.CreditNoteIssued) -> list[IndexChange]:
+    document = Document("credit_note", account.version, corrects=event.corrected_invoice)
+    changes = [
+        IndexChange("invoice", event.invoice, _encode(document)),
+        _money_of(event.corrected_invoice, "credited", event.currency, event.credited_after_minor),
+    ]
+    return [*changes, _invoice_is(event.corrected_invoice, "paid")] if event.is_settled else changes
+
+
+def _invoice_is(invoice: str, status: str) -> IndexChange:
+    return IndexChange("invoice", f"{invoice} status", _encode(status))
+
+
+def _money_of(invoice: str, what: str, currency: str, minor: int) -> IndexChange:
+    return IndexChange("invoice", f"{invoice} {what} {currency}", str(minor).encode())
+
+
 _APPLY: dict[type[AccountEvent], Callable[[TeamAccount, Any], list[IndexChange]]] = {
     e.AccountSuspended: _suspended,
     e.AccountResumed: _resumed,
@@ -668,4 +754,11 @@ _APPLY: dict[type[AccountEvent], Callable[[TeamAccount, Any], list[IndexChange]]
     e.ChargeDisputeOpened: _disputed,
     e.ChargeDisputeUpheld: _upheld,
     e.ChargeDisputeRejected: _rejected,
+    e.PeriodClosed: _period_closed,
+    e.InvoiceIssued: _invoiced,
+    e.InvoiceOmitted: _omitted,
+    e.InvoicePaid: _invoice_paid,
+    e.InvoiceVoided: _invoice_voided,
+    e.InvoiceUncollectible: _uncollectible,
+    e.CreditNoteIssued: _credited,
 }

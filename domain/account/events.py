@@ -13,6 +13,8 @@ from typing import ClassVar, Literal
 import msgspec
 
 from domain.actors import Actor
+from domain.billing import BillingDetails
+from domain.issuer.details import MAIN_ISSUER, IssuerDetails
 from domain.terms import CapturePolicy as CapturePolicy  # noqa: PLC0414 - told on: an event's parts come from here
 from domain.terms import CardPin as CardPin  # noqa: PLC0414 - told on: an event's parts come from here
 from domain.terms import LimitTerms as LimitTerms  # noqa: PLC0414 - told on: an event's parts come from here
@@ -135,6 +137,24 @@ class QuotePin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     computation: msgspec.Raw
 
 
+class MoneyDue(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The money of one document in one currency, in minor units: ``paid_minor`` is what was paid before it was issued."""
+
+    currency: str
+    net_minor: int
+    tax_minor: int
+    gross_minor: int
+    paid_minor: int
+
+
+class CreditNoteLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Money given back by a credit note, in minor units, and what for."""
+
+    text: str
+    net_minor: int
+    tax_minor: int
+
+
 class AccountEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What every event of an account carries: when the ledger wrote it, who caused it, why, and on whose behalf."""
 
@@ -163,7 +183,11 @@ class DueEvent(MovingEvent, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class AccountOpened(AccountEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """The team has an account; periods are monthly from ``anchor_day`` in ``zone``; ``card_id`` names its rate card."""
+    """The team has an account; periods are monthly from ``anchor_day`` in ``zone``; ``card_id`` names its rate card.
+
+    Its books begin with the period that holds ``books_from`` (None: when it was opened); ``books_start`` and ``books_end`` bound
+    that period. ``issuer_id`` names who sells to the team.
+    """
 
     TOPIC: ClassVar[str] = "AccountOpened.1"
 
@@ -171,6 +195,10 @@ class AccountOpened(AccountEvent, frozen=True, kw_only=True, omit_defaults=True)
     zone: str
     anchor_day: int
     card_id: str
+    issuer_id: str = MAIN_ISSUER
+    books_from: datetime | None = None
+    books_start: datetime | None = None
+    books_end: datetime | None = None
 
 
 class AccountClosed(AccountEvent, frozen=True, kw_only=True, omit_defaults=True):
@@ -681,6 +709,134 @@ class QuoteWithdrawn(AccountEvent, frozen=True, kw_only=True, omit_defaults=True
     quote_id: str
 
 
+class PeriodClosed(DueEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """A period of the team's books is closed: what comes later for it is an adjustment of a later one.
+
+    ``label`` is year and month of the period's start in ``zone``; the bounds are as they were computed when the period became the
+    oldest open one. The next one runs from ``period_end`` to ``following_end``.
+    """
+
+    TOPIC: ClassVar[str] = "PeriodClosed.1"
+
+    period_start: datetime
+    period_end: datetime
+    zone: str
+    label: str
+    following_end: datetime
+
+
+class InvoiceIssued(AccountEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """The invoice of a closed period was issued under ``invoice``, its number as it is printed; nothing of it changes any more.
+
+    It is derived from the events before ``closed_version``, that of the period's PeriodClosed, and from this event, which has the
+    details of issuer and customer as they were at ``issuer_version`` and ``team_version``. ``attempt`` counts the invoices of the
+    period that were voided before. ``digest`` is the SHA-256 of its canonical JSON in the shape ``shape``.
+    """
+
+    TOPIC: ClassVar[str] = "InvoiceIssued.1"
+
+    invoice: str
+    issuer_id: str
+    year: int
+    number: int
+    period_start: datetime
+    period_end: datetime
+    label: str
+    closed_version: int
+    opening_micros: int
+    closing_micros: int
+    attempt: int = 0
+    cards: list[CardPin] = []
+    shape: str
+    digest: str
+    due: list[MoneyDue] = []
+    issuer: IssuerDetails
+    customer: BillingDetails | None = None
+    team_version: int
+    issuer_version: int
+
+
+class InvoiceOmitted(AccountEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """Nothing happened in a closed period, so there is no invoice of it."""
+
+    TOPIC: ClassVar[str] = "InvoiceOmitted.1"
+
+    period_start: datetime
+    label: str
+    closed_version: int
+    closing_micros: int
+
+
+class InvoicePaid(AccountEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """Money came for an invoice, in minor units.
+
+    ``paid_after_minor`` is all that was paid of it in this currency by then, before it was issued included; ``over_minor`` what
+    of this payment was more than was due. ``is_settled``: nothing is due any more, in any currency.
+    """
+
+    TOPIC: ClassVar[str] = "InvoicePaid.1"
+
+    invoice: str
+    payment_reference: str
+    amount_minor: int
+    currency: str
+    paid_after_minor: int
+    over_minor: int = 0
+    is_settled: bool = False
+    record_key: str | None = None
+
+
+class InvoiceVoided(AccountEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """An invoice counts no more: ``invoice``, a document with a number of its own, says so.
+
+    ``reissue``: the period waits for another invoice. ``attempt`` counts the voided invoices of the period, this one too.
+    """
+
+    TOPIC: ClassVar[str] = "InvoiceVoided.1"
+
+    invoice: str
+    issuer_id: str
+    year: int
+    number: int
+    voided_invoice: str
+    period_start: datetime
+    attempt: int
+    reissue: bool = False
+    shape: str
+    digest: str
+
+
+class InvoiceUncollectible(AccountEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """Nobody expects the money of an invoice any more: ``due_minor``, by currency. It still counts if it comes."""
+
+    TOPIC: ClassVar[str] = "InvoiceUncollectible.1"
+
+    invoice: str
+    due_minor: dict[str, int]
+
+
+class CreditNoteIssued(AccountEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """Money of an invoice was corrected: ``invoice``, a credit note with a number of its own, gives its lines back.
+
+    ``credited_after_minor`` is all that credit notes gave back of the invoice in this currency by then, tax included.
+    ``is_settled``: nothing is due any more, in any currency.
+    """
+
+    TOPIC: ClassVar[str] = "CreditNoteIssued.1"
+
+    invoice: str
+    issuer_id: str
+    year: int
+    number: int
+    corrected_invoice: str
+    currency: str
+    lines: list[CreditNoteLine]
+    credited_after_minor: int
+    is_settled: bool = False
+    shape: str
+    digest: str
+
+
 ACCOUNT_EVENTS: tuple[type[AccountEvent], ...] = (
     AccountOpened,
     AccountClosed,
@@ -722,6 +878,13 @@ ACCOUNT_EVENTS: tuple[type[AccountEvent], ...] = (
     ChargebackWon,
     ChargebackLost,
     QuoteWithdrawn,
+    PeriodClosed,
+    InvoiceIssued,
+    InvoiceOmitted,
+    InvoicePaid,
+    InvoiceVoided,
+    InvoiceUncollectible,
+    CreditNoteIssued,
 )
 """Every shape an account's stream may hold, current version; the allow-list of stored topics."""
 

@@ -19,6 +19,7 @@ from domain.account.events import (
     CreditsCharged,
     HoldCaptured,
     LotLine,
+    MoneyDue,
     QuotePin,
     UsageWaived,
 )
@@ -39,13 +40,20 @@ IndexKind = Literal[
     "dispute",
     "zone",
     "card",
+    "period",
+    "uninvoiced",
+    "invoiced",
+    "invoice",
+    "invoice_payment",
 ]
 """lot: terms of a closed lot. refund: what was refunded of a charge. repayment: what of a debt repayment may come back.
 counter, window: a tier counter, a limit's window, older than the two kept in the state. hold: a hold that has ended;
 hold_left: what late usage has left of it.
 top_up: a payment reference. chargeback: what became of one.
 breakage: what expired, by origin and lot. line: an origin whose line was voided or lost.
-quote: a quote that was used or withdrawn. dispute: a dispute that was decided. zone, card: those of long ago."""
+quote: a quote that was used or withdrawn. dispute: a dispute that was decided. zone, card: those of long ago.
+period: a closed period, by its start. uninvoiced: one that waits for its invoice. invoiced: one that has none to wait for.
+invoice: a document by its number, and after a space what became of it. invoice_payment: a payment of an invoice."""
 
 
 class IndexChange(NamedTuple):
@@ -112,6 +120,42 @@ class DecidedDispute(msgspec.Struct, frozen=True, omit_defaults=True):
 
     how: Literal["upheld", "rejected"]
     charge_ids: list[str]
+
+
+class ClosedPeriod(msgspec.Struct, frozen=True):
+    """A period of the books that was closed: its end and name as they were then, and the version of the team's stream."""
+
+    end: datetime
+    zone: str
+    label: str
+    closed_version: int
+
+
+class InvoicedPeriod(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the newest invoice of a closed period came to: its number (None: nothing had happened), and the credits at its end."""
+
+    closing_micros: int
+    invoice: str | None = None
+
+
+class Document(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A document that was issued under a number: by which event, for which period, what it corrects and what it asks for."""
+
+    kind: Literal["invoice", "void", "credit_note"]
+    version: int
+    period_start: datetime | None = None
+    corrects: str | None = None
+    attempt: int = 0
+    due: list[MoneyDue] = []
+
+
+class InvoicePayment(msgspec.Struct, frozen=True):
+    """A payment of an invoice, under its reference."""
+
+    invoice: str
+    amount_minor: int
+    currency: str
+    version: int
 
 
 class UsageOnFile(msgspec.Struct, frozen=True, gc=False):

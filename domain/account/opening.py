@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from domain.account.calendar import period_at, zone_at
 from domain.account.decision import Decision
 from domain.account.due import pass_time
@@ -16,16 +18,29 @@ from domain.account.state import TeamAccount
 from domain.errors import AccountAlreadyOpen, AccountNotSuspended, Malformed, ZoneChangeRefused
 from domain.errors import AccountClosed as AccountIsClosed
 from domain.errors import AccountSuspended as AccountIsSuspended
-from domain.periods import check_zone
+from domain.issuer.deciding import check_issuer_id
+from domain.issuer.details import MAIN_ISSUER
+from domain.periods import check_zone, period_bounds
 from domain.times import instant_text
+
+BOOKS_BEFORE_MAX = timedelta(days=20 * 366)
+"""How long before its opening the books of an account may begin: every month of it is closed by one event."""
 
 
 def open_account(
-    decision: Decision, team_id: str, zone: str = "UTC", anchor_day: int = 1, card_id: str = "standard"
+    decision: Decision,
+    team_id: str,
+    zone: str = "UTC",
+    anchor_day: int = 1,
+    card_id: str = "standard",
+    *,
+    issuer_id: str = MAIN_ISSUER,
+    books_from: datetime | None = None,
 ) -> None:
-    """The team has an account with monthly periods from ``anchor_day`` (1 to 31) in ``zone``.
+    """The team has an account with monthly periods from ``anchor_day`` (1 to 31) in ``zone``, sold to by ``issuer_id``.
 
-    Raises: AccountAlreadyOpen; Malformed for an unknown zone or an anchor day that is none.
+    Its books begin with the period that holds ``books_from`` (None: now), at most ``BOOKS_BEFORE_MAX`` ago.
+    Raises: AccountAlreadyOpen; Malformed for an unknown zone, an anchor day or issuer id that is none, or books from the future.
     """
     if decision.is_open:
         raise AccountAlreadyOpen(
@@ -36,6 +51,9 @@ def open_account(
         raise Malformed(
             f"anchor_day {anchor_day} is no day of a month: 1 to 31 would be right", field="anchor_day"
         )
+    check_issuer_id(issuer_id)
+    _check_books_from(decision.at, books_from)
+    books_start, books_end = period_bounds(books_from or decision.at, zone, anchor_day)
     decision.record(
         AccountOpened(
             recorded_at=decision.at,
@@ -46,8 +64,27 @@ def open_account(
             zone=zone,
             anchor_day=anchor_day,
             card_id=card_id,
+            issuer_id=issuer_id,
+            books_from=books_from,
+            books_start=books_start,
+            books_end=books_end,
         )
     )
+
+
+def _check_books_from(at: datetime, books_from: datetime | None) -> None:
+    if books_from is None:
+        return
+    if books_from.tzinfo is None:
+        raise Malformed(
+            f"books_from {books_from.isoformat()} has no offset: give an aware time", field="books_from"
+        )
+    if not at - BOOKS_BEFORE_MAX <= books_from <= at:
+        raise Malformed(
+            f"books_from {instant_text(books_from)} is in the future or too long ago: "
+            f"{instant_text(at - BOOKS_BEFORE_MAX)} to {instant_text(at)} would be right",
+            field="books_from",
+        )
 
 
 def suspend_account(decision: Decision) -> None:

@@ -21,8 +21,9 @@ from domain.account.events import (
     PlanTerms,
     QuotePin,
 )
+from domain.issuer.details import MAIN_ISSUER
 
-STATE_SCHEMA = 3
+STATE_SCHEMA = 4
 """Counts up with every change of shape; a head of another schema is discarded and folded again."""
 
 OPEN_LOTS_MAX = 1_000
@@ -163,7 +164,8 @@ class TeamAccount(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     within a decision, ``recorded_at`` after it. ``counters`` map a period's start to positions by counter key.
     ``corrections_awaited`` map the claim of a record not seen yet to the id of the correction that named it.
     ``zones`` and ``cards`` are in the order of time; the first counts for all that came before. ``period_start`` and
-    ``period_end`` bound the plan's running period, None without a plan.
+    ``period_end`` bound the plan's running period, None without a plan. ``books_start`` and ``books_end`` bound the oldest period
+    of the books that is not closed; ``closed_at`` is when a closed account was closed.
     """
 
     team_id: str
@@ -171,7 +173,11 @@ class TeamAccount(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     zones: list[Dated]
     cards: list[Dated]
     status: Literal["open", "suspended", "closed"] = "open"
+    issuer_id: str = MAIN_ISSUER
     opened_at: datetime
+    books_start: datetime
+    books_end: datetime
+    closed_at: datetime | None = None
     recorded_at: datetime
     passed_at: datetime
     version: int = 0
