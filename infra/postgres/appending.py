@@ -390,11 +390,16 @@ def channel_of(shard: int) -> str:
 
 
 def append(
-    cursor: Cursor[TupleRow], shard: int, writes: Sequence[AccountWrite], before: Rows | None = None
+    cursor: Cursor[TupleRow],
+    shard: int,
+    writes: Sequence[AccountWrite],
+    before: Rows | None = None,
+    others: Mapping[int, Sequence[Rows]] | None = None,
 ) -> int:
     """Events, heads and index of the accounts are written; returns the first position, the rest follow in this order.
 
-    ``before`` are rows of a stream whose head is written already; they come first.
+    ``before`` are rows of a stream whose head is written already; they come first. ``others``, by shard of this database, are
+    more of those; in the same shard they come last.
     Raises: HeadMoved; psycopg.errors.UniqueViolation when an account was opened, or a claim made, by another writer.
     """
     encoded = [encode(shard, write) for write in writes]
@@ -404,8 +409,21 @@ def append(
     if moving := [each for each in encoded if each.expected_version]:
         move_heads(cursor, moving)
     change_index(cursor, shard, [(write.team_id, write.index_changes) for write in writes])
-    streams: list[HasRows] = [before, *encoded] if before else [*encoded]
-    count = sum(len(each.rows) for each in streams)
-    first = draw_positions(cursor, {shard: count})[shard]
-    copy_events(cursor, [(first, streams)])
-    return first
+    streams: dict[int, list[HasRows]] = {shard: [before, *encoded] if before else [*encoded]}
+    for other, rows in (others or {}).items():
+        streams.setdefault(other, []).extend(rows)
+    return append_rows(cursor, streams)[shard]
+
+
+def append_rows(cursor: Cursor[TupleRow], streams: Mapping[int, Sequence[HasRows]]) -> dict[int, int]:
+    """The events of these streams, by shard, are in the log; their heads are written already. Returns the first positions.
+
+    The last thing a transaction does: from here on every other writer of these shards waits for its end.
+    Raises: ShardMoved; psycopg.errors.UniqueViolation when a claim was made by another writer.
+    """
+    ordered = dict(sorted(streams.items()))
+    firsts = draw_positions(
+        cursor, {shard: sum(len(each.rows) for each in rows) for shard, rows in ordered.items()}
+    )
+    copy_events(cursor, [(firsts[shard], rows) for shard, rows in ordered.items()])
+    return firsts

@@ -20,7 +20,9 @@ from domain.team.decision import TeamDecision
 from domain.team.state import Team
 from infra.postgres.appending import AccountWrite, HeadMoved, append, new_events, stay_home
 from infra.postgres.connections import NOT_REACHED
+from infra.postgres.documents import file_documents
 from infra.postgres.heads import Head, StoredIndex, load_heads
+from infra.postgres.issuer_heads import PostgresNumbers
 from infra.postgres.shards import ShardMap
 from infra.postgres.team_heads import TeamHead, load_team_head, write_team_head
 
@@ -48,7 +50,12 @@ class PostgresLedgerStore:
         try:
             with self._shards.connection_for(shard) as connection, connection.transaction():
                 session = PostgresAccountSession(
-                    connection.cursor(row_factory=tuple_row), shard, team_id, self._clock, wait=wait
+                    connection.cursor(row_factory=tuple_row),
+                    shard,
+                    team_id,
+                    self._clock,
+                    wait=wait,
+                    shards=self._shards,
                 )
                 yield session
                 committing = session.saved
@@ -76,12 +83,15 @@ class PostgresAccountSession:
         clock: Clock | None = None,
         *,
         wait: bool = True,
+        shards: ShardMap | None = None,
     ) -> None:
         self._cursor = cursor
         self._shard = shard
+        self._shards = shards
         self._team_id = team_id
         self._head = self._locked_head(wait)
         self._team_head: TeamHead | None = None
+        self._numbers: PostgresNumbers | None = None
         self.saved = False
         self.account: TeamAccount | None = self._head.account if self._head else None
         self.index: AccountIndex = StoredIndex(cursor, shard, team_id)
@@ -97,6 +107,14 @@ class PostgresAccountSession:
             )
             head = load_heads(self._cursor, self._shard, [self._team_id], lock=True).get(self._team_id)
         return head
+
+    @property
+    def numbers(self) -> PostgresNumbers:
+        """Draws numbers for documents of this account; they are durable when the session ends, with the rest."""
+        if self._numbers is None:
+            assert self._shards is not None, "a session that draws numbers knows where issuers live"
+            self._numbers = PostgresNumbers(self._cursor, self._shards, self._shards.home_of(self._shard))
+        return self._numbers
 
     def load_team(self) -> Team:
         """The team's people and paperwork, under the lock of its account; empty at version 0 before the first event."""
@@ -134,11 +152,11 @@ class PostgresAccountSession:
         write = self._write_of(account, decision, expected_version)
         self._keep_answer(account, principal, key, body_digest, answer, decision.at)
         self._count_repeated_denial(decision)
-        self._append(write, team)
+        self._append(write, decision, team)
 
     def save_due(self, account: TeamAccount, decision: Decision, expected_version: int) -> None:
         """What was due will be durable when the session ends: events, head and index, and no answer, since nobody asked."""
-        self._append(self._write_of(account, decision, expected_version))
+        self._append(self._write_of(account, decision, expected_version), decision)
 
     def _write_of(self, account: TeamAccount, decision: Decision, expected_version: int) -> AccountWrite:
         assert not self.saved, "a session saves once"
@@ -155,11 +173,14 @@ class PostgresAccountSession:
             index_changes=decision.index_changes,
         )
 
-    def _append(self, write: AccountWrite, team: TeamDecision | None = None) -> None:
+    def _append(self, write: AccountWrite, decision: Decision, team: TeamDecision | None = None) -> None:
+        versions = enumerate(decision.events, write.expected_version + 1)
+        file_documents(self._cursor, self._shard, [(self._team_id, *versioned) for versioned in versions])
+        numbers = self._numbers.write() if self._numbers else None
         paperwork = write_team_head(self._cursor, self._shard, self._found_team(), team) if team else None
         # Last, because from here on every other writer of the shard waits for our commit.
         if write.events or paperwork:
-            append(self._cursor, self._shard, [write] if write.events else [], before=paperwork)
+            append(self._cursor, self._shard, [write] if write.events else [], paperwork, numbers)
         else:
             stay_home(self._cursor, [self._shard])
         self.saved = True

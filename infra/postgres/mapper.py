@@ -21,6 +21,7 @@ from domain.account.events import (
 from domain.account.state import STATE_SCHEMA, TeamAccount
 from domain.catalogue import CATALOGUE_EVENTS, CatalogueEvent
 from domain.errors import UnknownEventShape
+from domain.issuer.events import ISSUER_EVENTS, IssuerEvent
 from domain.team.applying import apply as apply_to_team
 from domain.team.events import TEAM_EVENTS, RecordedTeamEvent, TeamEvent
 from domain.team.state import TEAM_SCHEMA, Team
@@ -96,6 +97,7 @@ def old_topics_of(event_class: type[object]) -> tuple[str, ...]:
 
 ACCOUNT_SHAPES = Shapes[AccountEvent](ACCOUNT_EVENTS)
 TEAM_SHAPES = Shapes[TeamEvent](TEAM_EVENTS)
+ISSUER_SHAPES = Shapes[IssuerEvent](ISSUER_EVENTS)
 CATALOGUE_SHAPES = Shapes[CatalogueEvent](CATALOGUE_EVENTS)
 
 
