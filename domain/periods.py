@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from domain.errors import Malformed
 from domain.times import instant_text
-from domain.zones import check_instant, first_instant, zone_named
+from domain.zones import check_instant, first_instant, shown, zone_named
 
 ANCHOR_DAY_MIN, ANCHOR_DAY_MAX = 1, 31
 # The period found last for a zone and day, which nearly every later usage lies in; as many as there are zones and days.
@@ -41,6 +41,12 @@ def period_bounds(at: datetime, zone: str, anchor_day: int) -> tuple[datetime, d
 def period_text(start: datetime) -> str:
     """The start of a period as text, as counters are kept under it; every graduated charge asks, and starts are few."""
     return instant_text(start)
+
+
+def period_label(start: datetime, zone: str) -> str:
+    """The period's name: year and month in which clocks in the zone show its start, such as "2026-11"."""
+    wall = shown(start, zone_named(zone))
+    return f"{wall.year:04d}-{wall.month:02d}"
 
 
 def check_zone(zone: str) -> str:

@@ -13,12 +13,17 @@ from typing import Literal, NamedTuple
 from domain.account.events import LimitWindow
 from domain.account.index import AccountIndex
 from domain.account.state import DATED_MAX, Dated, TeamAccount
-from domain.periods import period_bounds
+from domain.periods import period_bounds, period_label
 from domain.times import parse_instant
 from domain.windows import Bounds, window_bounds
 
+LATE_GRACE = timedelta(hours=24)
+"""How long after an instant late usage may still change what that instant books."""
+
 STUB_MIN = timedelta(days=2)
 """A shorter period, cut off by a change of zone, is none of its own."""
+
+_INSTANT = timedelta(microseconds=1)
 
 
 class _Span(NamedTuple):
@@ -55,6 +60,24 @@ def period_at(account: TeamAccount, index: AccountIndex, at: datetime) -> tuple[
     if len(account.zones) == 1:
         return period_bounds(at, account.zones[0].value, account.anchor_day)
     return _merged(_span(account.zones, index, "zone", at), at, account.anchor_day)
+
+
+def label_at(account: TeamAccount, index: AccountIndex, start: datetime) -> str:
+    """Year and month of the period that starts there, by the clocks that were in force until then.
+
+    Where the team's zone changes, the new clocks may still show the last day of the month before.
+    """
+    return period_label(start, zone_at(account, index, start - _INSTANT))
+
+
+def period_after(account: TeamAccount, index: AccountIndex, start: datetime) -> datetime:
+    """The end of the period that follows one which ended at ``start``, whatever zone data that one was computed by.
+
+    Were the rules changed meanwhile, its end may lie a little within a period by the new ones: what is left of that is no period
+    of its own when it is shorter than ``STUB_MIN``.
+    """
+    end = period_at(account, index, start)[1]
+    return end if end - start >= STUB_MIN else period_at(account, index, end)[1]
 
 
 def window_at(account: TeamAccount, index: AccountIndex, window: LimitWindow, at: datetime) -> Bounds:

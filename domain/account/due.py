@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 from domain.account import lots
+from domain.account.calendar import LATE_GRACE as LATE_GRACE  # noqa: PLC0414 - asked for here, where it is used
+from domain.account.closing import close_period, closes_at
 from domain.account.decision import Decision, due_id
 from domain.account.events import CreditsExpired, DebtRepaid, HoldExpired
 from domain.account.state import Hold, Lot, TeamAccount
 from domain.account.turning import age, turn_at, turn_period
 
-LATE_GRACE = timedelta(hours=24)
-"""How long after an instant late usage may still change what that instant books."""
-
 
 class _Due(NamedTuple):
-    """A due fact: its instant; at one instant hold expiry, breakage, turn, lots becoming effective; then age or id."""
+    """A due fact: its instant; at one instant hold expiry, breakage, turn, lots becoming effective, close; then age or id."""
 
     instant: datetime
     rank: int
@@ -29,11 +28,13 @@ def next_due_at(account: TeamAccount) -> datetime | None:
     """The next instant at which time alone changes the account."""
     if account.debt_micros or account.holds:
         return min((fact.instant for fact in _due(account)), default=None)
-    turn, ends = turn_at(account), [end for lot in account.lots if (end := _end_of(lot)) is not None]
-    if not ends:
-        return turn
-    breakage_at = min(ends) + LATE_GRACE
-    return breakage_at if turn is None or breakage_at < turn else turn
+    ends = [end for lot in account.lots if (end := _end_of(lot)) is not None]
+    instants = [min(ends) + LATE_GRACE] if ends else []
+    if (turn := turn_at(account)) is not None:
+        instants.append(turn)
+    if (close := closes_at(account)) is not None:
+        instants.append(close)
+    return min(instants, default=None)
 
 
 def pass_time(decision: Decision) -> None:
@@ -75,8 +76,11 @@ def _book(decision: Decision, fact: _Due) -> None:
     elif isinstance(subject, Lot) and fact.rank == _BREAKAGE:
         _book_breakage(decision, subject, instant)
         return
-    elif subject is None:
+    elif fact.rank == _TURN:
         turn_period(decision, instant)
+    elif fact.rank == _CLOSE:
+        close_period(decision, instant)
+        return
     repay_debt(decision, instant)
 
 
@@ -100,11 +104,13 @@ def _is_anything_due(account: TeamAccount, at: datetime) -> bool:
     for hold in account.holds:
         if hold.expires_at <= at:
             return True
+    if account.books_end <= broken_since and (close := closes_at(account)) is not None and close <= at:
+        return True
     turn = turn_at(account)
     return turn is not None and turn <= at
 
 
-_EXPIRY, _BREAKAGE, _TURN, _EFFECTIVE = range(4)
+_EXPIRY, _BREAKAGE, _TURN, _EFFECTIVE, _CLOSE = range(5)
 
 
 def _due(account: TeamAccount) -> Iterator[_Due]:
@@ -125,6 +131,9 @@ def _due(account: TeamAccount) -> Iterator[_Due]:
     turn = turn_at(account)
     if turn is not None:
         yield _Due(turn, _TURN, ("", 0), None)
+    close = closes_at(account)
+    if close is not None:
+        yield _Due(close, _CLOSE, ("", 0), None)
 
 
 def breaks_at(lot: Lot) -> datetime | None:

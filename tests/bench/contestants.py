@@ -38,7 +38,7 @@ from domain.account.events import (
 from domain.account.index import EmptyIndex
 from domain.account.state import Dated, Limit, TeamAccount, WindowUse
 from domain.catalogue import Catalogue
-from domain.periods import period_text
+from domain.periods import period_bounds, period_text
 from domain.shards import shard_of
 from domain.terms import LimitTerms
 from domain.times import instant_text
@@ -218,12 +218,15 @@ class LibraryAccount(Aggregate):
 
     @event("AccountOpened")
     def __init__(self, team_id: str, zone: str, anchor_day: int, card_id: str, opened_at: datetime) -> None:
+        books_start, books_end = period_bounds(opened_at, zone, anchor_day)
         self.account = TeamAccount(
             team_id=team_id,
             anchor_day=anchor_day,
             zones=[Dated(opened_at, zone)],
             cards=[Dated(opened_at, card_id)],
             opened_at=opened_at,
+            books_start=books_start,
+            books_end=books_end,
             recorded_at=opened_at,
             passed_at=opened_at,
         )

@@ -41,6 +41,8 @@ def an_account(
         zones=[Dated(utc(since), zone) for since, zone in zones],
         cards=[Dated(utc(since), card) for since, card in cards] or [Dated(opened, "standard")],
         opened_at=opened,
+        books_start=opened,
+        books_end=utc("1970-02-01"),
         recorded_at=opened,
         passed_at=opened,
     )
