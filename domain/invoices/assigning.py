@@ -1,0 +1,109 @@
+"""To which invoice an event belongs: the later of the period it serves and the oldest period open when it was recorded.
+
+So each event is on exactly one invoice, closing never waits for late usage, and what comes after the close is an adjustment
+of the next invoice that names its period. Bounds of closed periods are those stored when they were closed: a later change of
+time zone data moves none of them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from datetime import datetime
+from typing import NamedTuple
+
+from domain.account.calendar import label_at, period_at, zone_at
+from domain.account.events import (
+    AccountEvent,
+    AccountOpened,
+    CreditsCharged,
+    HoldCaptured,
+    PeriodClosed,
+    RecordedEvent,
+)
+from domain.account.index import AccountIndex
+from domain.account.state import TeamAccount
+
+
+class BillingPeriod(NamedTuple):
+    """A period of a team's books, start included, end excluded; ``closed_version`` is the version of its close, None: open."""
+
+    start: datetime
+    end: datetime
+    zone: str
+    label: str
+    closed_version: int | None = None
+
+
+class Books:
+    """The periods of one team's books: closed ones as they are stored, any other as its calendar has them.
+
+    ``closed`` are all closed periods, in order; together with the oldest open one they tile the time since the books began.
+    """
+
+    def __init__(self, account: TeamAccount, index: AccountIndex, closed: Iterable[BillingPeriod]) -> None:
+        self._account, self._index = account, index
+        self._closed = list(closed)
+        self._starts = [period.start for period in self._closed]
+
+    @property
+    def closed(self) -> list[BillingPeriod]:
+        """The closed periods, oldest first."""
+        return list(self._closed)
+
+    @property
+    def oldest_open(self) -> BillingPeriod:
+        """The oldest period that is not closed."""
+        return self._computed((self._account.books_start, self._account.books_end))
+
+    def period_of(self, at: datetime) -> BillingPeriod:
+        """The period that holds an instant, also one from before the books began."""
+        place = bisect_right(self._starts, at) - 1
+        if place >= 0 and at < self._closed[place].end:
+            return self._closed[place]
+        if self._account.books_start <= at < self._account.books_end:
+            return self.oldest_open
+        return self._computed(period_at(self._account, self._index, at))
+
+    def open_at(self, version: int) -> BillingPeriod:
+        """The oldest period that was open when the event of that version was recorded; its own close is the first not in it."""
+        for period in self._closed:
+            if period.closed_version is not None and version < period.closed_version:
+                return period
+        return self.oldest_open
+
+    def invoice_period(self, service_at: datetime, version: int) -> BillingPeriod:
+        """The period on whose invoice an event is that serves ``service_at`` and was recorded as ``version``."""
+        return max(self.period_of(service_at), self.open_at(version), key=_start)
+
+    def _computed(self, bounds: tuple[datetime, datetime]) -> BillingPeriod:
+        start, end = bounds
+        zone = zone_at(self._account, self._index, start)
+        return BillingPeriod(start, end, zone, label_at(self._account, self._index, start))
+
+
+def closed_period(recorded: RecordedEvent, event: PeriodClosed) -> BillingPeriod:
+    """The period that the event closed."""
+    return BillingPeriod(
+        event.period_start, event.period_end, event.zone, event.label, recorded.originator_version
+    )
+
+
+def books_begin_in(opened: AccountOpened, start: datetime, end: datetime) -> bool:
+    """Whether the first period of the books is the one with these bounds."""
+    return start <= (opened.books_from or opened.recorded_at) < end
+
+
+def served_at(event: AccountEvent) -> datetime:
+    """The instant that an event serves: usage when it occurred, a due fact as of its instant, else when it was recorded.
+
+    A refund serves when its charge did: ask for that of the charge.
+    """
+    if isinstance(event, (CreditsCharged, HoldCaptured)):
+        return event.occurred_at
+    effective: datetime = getattr(event, "effective_at", event.recorded_at)
+    return effective
+
+
+def _start(period: BillingPeriod) -> datetime:
+    return period.start

@@ -1,0 +1,128 @@
+"""What an invoice needs to know beside the events recorded since its period began; a whole history answers all of it itself.
+
+A history may have a million events, an invoice a handful. So whoever drafts gives the events recorded since ``needed_since``,
+and answers for the few older things that these name: charges that were refunded, top-ups that a bank took back, plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from domain.account.applying import opened
+from domain.account.events import (
+    CHARGES,
+    AccountOpened,
+    Charge,
+    CreditsToppedUp,
+    PeriodClosed,
+    PlanAssigned,
+    PlanTerms,
+    RecordedEvent,
+    ZoneChangeScheduled,
+)
+from domain.account.index import EmptyIndex, TopUp
+from domain.account.state import Dated, TeamAccount
+from domain.invoices.assigning import BillingPeriod, Books, closed_period
+
+USED_AHEAD_MAX = timedelta(minutes=6)
+"""Usage may occur five minutes after its arrival by the broker's clock, which may be ahead of the ledger's by seconds."""
+
+
+def needed_since(period_start: datetime) -> datetime:
+    """Events recorded at this instant or later, up to the period's close, are all that may be on its invoice."""
+    return period_start - USED_AHEAD_MAX
+
+
+class History(Protocol):
+    """One team's older past, as far as an invoice asks for it."""
+
+    @property
+    def team_id(self) -> str:
+        """Whose it is."""
+        ...
+
+    @property
+    def books(self) -> Books:
+        """The periods of the team's books."""
+        ...
+
+    def charges(self, charge_ids: Collection[str]) -> Mapping[str, Charge]:
+        """The charges of these ids, each of which exists; asked once, for all that were refunded."""
+        ...
+
+    def top_ups(self, payment_references: Collection[str]) -> Mapping[str, TopUp]:
+        """The settled top-ups of these references, each of which exists."""
+        ...
+
+    def plan(self, plan_id: str, version: int) -> PlanTerms:
+        """The terms of a plan that the team once had."""
+        ...
+
+
+class WholeHistory:
+    """A history that is in memory as a whole, from the event that opened the account."""
+
+    def __init__(self, events: Iterable[RecordedEvent]) -> None:
+        self._events = list(events)
+        self._plans: dict[tuple[str, int], PlanTerms] = {}
+        self._top_ups: dict[str, TopUp] = {}
+        self._closed: list[BillingPeriod] = []
+        self._account = _opened(self._events)
+        for recorded in self._events[1:]:
+            self._learn(recorded)
+        self._books = Books(self._account, EmptyIndex(), self._closed)
+
+    @property
+    def team_id(self) -> str:
+        """Whose it is."""
+        return self._account.team_id
+
+    @property
+    def books(self) -> Books:
+        """The periods of the team's books, as its events have them."""
+        return self._books
+
+    def charges(self, charge_ids: Collection[str]) -> Mapping[str, Charge]:
+        """The charges of these ids."""
+        wanted = set(charge_ids)
+        if not wanted:
+            return {}
+        charges = (each.event for each in self._events if isinstance(each.event, CHARGES))
+        return {charge.charge_id: charge for charge in charges if charge.charge_id in wanted}
+
+    def top_ups(self, payment_references: Collection[str]) -> Mapping[str, TopUp]:
+        """The settled top-ups of these references."""
+        return {reference: self._top_ups[reference] for reference in payment_references}
+
+    def plan(self, plan_id: str, version: int) -> PlanTerms:
+        """The terms of a plan that the team once had."""
+        return self._plans[plan_id, version]
+
+    def _learn(self, recorded: RecordedEvent) -> None:
+        event = recorded.event
+        if isinstance(event, PeriodClosed):
+            self._closed.append(closed_period(recorded, event))
+            self._account.books_start, self._account.books_end = event.period_end, event.following_end
+        elif isinstance(event, ZoneChangeScheduled):
+            self._account.zones.append(Dated(event.effective_at, event.zone))
+        elif isinstance(event, PlanAssigned):
+            self._plans[event.plan.plan_id, event.plan.version] = event.plan
+        elif isinstance(event, CreditsToppedUp):
+            self._top_ups[event.payment_reference] = TopUp(
+                "settled",
+                recorded.originator_version,
+                event.amount_micros,
+                event.lot.cost_basis,
+                event.lot.lot_id,
+            )
+
+
+def _opened(events: list[RecordedEvent]) -> TeamAccount:
+    """The account that the first event opens: of all its state, what its calendar needs."""
+    if not events or not isinstance(events[0].event, AccountOpened):
+        raise ValueError(
+            "a whole history begins with the event that opened the account: give a History for a part of one"
+        )
+    return opened(events[0].event)
