@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 
 from domain.account.events import (
+    AccountEvent,
     AllowanceGranted,
     ChargebackLost,
     ChargeRefunded,
@@ -36,13 +38,14 @@ from domain.invoices.document import (
 from domain.invoices.lines import LineSums
 from domain.invoices.money import (
     Sale,
-    charged_back,
+    charge_upgrade,
+    lost_top_up,
     plan_fee,
     purchases_of,
+    take_back,
     taxes_of,
     topped_up,
     totals_of,
-    upgrade_fee,
 )
 from domain.invoices.parties import customer_of, seller_of, shown_period
 from domain.invoices.reading import History, WholeHistory
@@ -131,7 +134,7 @@ def draft(
     what the invoice before closed with; it is found from the events where not given, and checked against them where given.
     Raises: NotTied when the events do not add up.
     """
-    sorting, kept = Sorting(period, history, until_version), _Kept(period, history)
+    sorting, kept = Sorting(period, history, until_version), _Kept(history)
     for placed in sorting.mine(events):
         event = placed.recorded.event
         add_to(kept.credits, event)
@@ -154,7 +157,7 @@ def draft(
         credits=kept.credits,
         lines=kept.lines.lines(),
         adjustments=kept.lines.adjustments(),
-        sales=kept.all_sales(),
+        sales=kept.sales(sorting.period),
         cards=kept.lines.cards(),
     )
 
@@ -168,7 +171,8 @@ def derive(events: Iterable[RecordedEvent], issued: InvoiceIssued, history: Hist
     if history is None:
         events = list(events)
         history = WholeHistory(events)
-    period = history.books.period_of(issued.period_start)
+    # Its zone is that of the close, which the events tell.
+    period = BillingPeriod(issued.period_start, issued.period_end, "", issued.label)
     found = draft(
         events,
         period,
@@ -217,62 +221,64 @@ def money_due(document: Invoice) -> list[MoneyDue]:
     ]
 
 
+class _Upgrade(NamedTuple):
+    """A plan that was taken now instead of another."""
+
+    before: PlanTerms
+    plan: PlanTerms
+    at: datetime
+
+
 class _Kept:
     """What is summed while the events go by."""
 
-    def __init__(self, period: BillingPeriod, history: History) -> None:
+    def __init__(self, history: History) -> None:
         self.credits, self.lines = CreditSums(), LineSums()
-        self._period, self._history = period, history
+        self._history = history
         self._sales: list[Sale] = []
-        self._lost: list[tuple[int, ChargebackLost]] = []
+        # By their place among the sales: what they come to is only known at the end.
+        self._upgrades: dict[int, _Upgrade] = {}
+        self._lost: dict[int, ChargebackLost] = {}
         self._plan: PlanTerms | None = None
 
-    def sell(self, event: object) -> None:
+    def sell(self, event: AccountEvent) -> None:
         """The event is among the sales, if it is one."""
         if isinstance(event, CreditsToppedUp):
-            if event.lot.cost_basis is not None:
-                self._sales.append(
-                    topped_up(
-                        event.amount_micros, event.payment_reference, event.recorded_at, event.lot.cost_basis
-                    )
-                )
+            basis = event.lot.cost_basis
+            assert basis is not None, "what is bought has a price"
+            self._sales.append(
+                topped_up(event.amount_micros, event.payment_reference, event.recorded_at, basis)
+            )
         elif isinstance(event, PlanAssigned):
             self._plan_now(event)
         elif isinstance(event, AllowanceGranted):
             self._allowed(event)
         elif isinstance(event, ChargebackLost):
-            self._lost.append((len(self._sales), event))
+            self._lost[len(self._sales)] = event
+            self._sales.append(lost_top_up(event.payment_reference, event.recorded_at))
 
-    def all_sales(self) -> list[Sale]:
+    def sales(self, period: BillingPeriod) -> list[Sale]:
         """The sales in the order in which they were recorded; the top-ups that banks took back are read at once."""
-        found = self._history.top_ups({event.payment_reference for _, event in self._lost})
-        for place, event in reversed(self._lost):
-            top_up = found[event.payment_reference]
-            assert top_up.cost_basis is not None, "what a bank takes back was bought"
-            self._sales.insert(
-                place,
-                charged_back(
-                    top_up.amount_micros, event.payment_reference, event.recorded_at, top_up.cost_basis
-                ),
-            )
+        for place, (before, plan, at) in self._upgrades.items():
+            charge_upgrade(self._sales[place], before, plan, at, period)
+        found = self._history.top_ups({event.payment_reference for event in self._lost.values()})
+        for place, event in self._lost.items():
+            take_back(self._sales[place], found[event.payment_reference])
         return self._sales
 
     def _plan_now(self, event: PlanAssigned) -> None:
         """A plan taken now: the first one costs its price, another the difference by the days left."""
         if event.effective_at > event.recorded_at:
             return
-        plan, before = event.plan, self._plan
-        if before is None:
-            self._sales.append(plan_fee(plan, event.effective_at, 0))
-        else:
-            self._sales.append(upgrade_fee(before, plan, event.effective_at, self._period))
-        self._plan = plan
+        if self._plan is not None:
+            self._upgrades[len(self._sales)] = _Upgrade(self._plan, event.plan, event.effective_at)
+        self._sales.append(plan_fee(event.plan, event.effective_at, 0))
+        self._plan = event.plan
 
     def _allowed(self, event: AllowanceGranted) -> None:
         """The allowance of a turn costs the plan's price; that of a plan taken now is part of what that one costs."""
         if event.due_id is None:
             self._sales[-1].credits_micros = event.amount_micros
             return
-        plan = self._history.plan(event.plan_id, event.plan_version)
-        self._plan = plan
-        self._sales.append(plan_fee(plan, event.effective_at, event.amount_micros))
+        self._plan = self._history.plan(event.plan_id, event.plan_version)
+        self._sales.append(plan_fee(self._plan, event.effective_at, event.amount_micros))

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from domain.account.events import CostBasis, PlanTerms
+from domain.account.index import TopUp
 from domain.amounts import format_credits
 from domain.invoices.assigning import BillingPeriod
 from domain.invoices.document import Purchase, PurchaseKind, Tax, Total
@@ -50,18 +51,27 @@ def topped_up(amount_micros: int, reference: str, at: datetime, cost_basis: Cost
     )
 
 
-def charged_back(amount_micros: int, reference: str, at: datetime, cost_basis: CostBasis) -> Sale:
-    """The sale of a top-up undone: the bank has taken all of its money back."""
+def lost_top_up(reference: str, at: datetime) -> Sale:
+    """The sale of a top-up undone, whose amounts ``take_back`` puts in."""
     return Sale(
         kind="charged_back",
-        description=f"Top-up of {format_credits(amount_micros)} credits, charged back by the bank",
-        credits_micros=-amount_micros,
+        description="",
+        credits_micros=0,
         reference=reference,
         at=at,
-        currency=cost_basis.currency,
-        net_minor=-cost_basis.price_minor,
-        tax_minor=-cost_basis.tax_minor,
+        currency="",
+        net_minor=0,
+        tax_minor=0,
     )
+
+
+def take_back(sale: Sale, top_up: TopUp) -> None:
+    """The bank has taken back all the money of the top-up."""
+    assert top_up.cost_basis is not None, "what a bank takes back was bought"
+    sale.description = f"Top-up of {format_credits(top_up.amount_micros)} credits, charged back by the bank"
+    sale.credits_micros = -top_up.amount_micros
+    sale.currency = top_up.cost_basis.currency
+    sale.net_minor, sale.tax_minor = -top_up.cost_basis.price_minor, -top_up.cost_basis.tax_minor
 
 
 def plan_fee(plan: PlanTerms, at: datetime, credits_micros: int) -> Sale:
@@ -70,28 +80,22 @@ def plan_fee(plan: PlanTerms, at: datetime, credits_micros: int) -> Sale:
         kind="plan",
         description=f"Plan {plan.plan_id}, version {plan.version}",
         credits_micros=credits_micros,
-        reference=_reference(plan),
+        reference=f"{plan.plan_id} {plan.version}",
         at=at,
         currency=plan.currency,
         net_minor=plan.price_minor,
     )
 
 
-def upgrade_fee(before: PlanTerms, plan: PlanTerms, at: datetime, period: BillingPeriod) -> Sale:
-    """The fee for the rest of a period, by days, today included, of a plan taken instead of another."""
+def charge_upgrade(
+    sale: Sale, before: PlanTerms, plan: PlanTerms, at: datetime, period: BillingPeriod
+) -> None:
+    """The fee is that of a plan taken instead of another, for the rest of the period by days, today included."""
     left, days = _days(at, period)
     # Plans of different currencies have no difference: the new one costs its own price for the days left.
     paid_minor = before.price_minor if before.currency == plan.currency else 0
-    return Sale(
-        kind="plan",
-        description=f"Plan {plan.plan_id}, version {plan.version}, instead of {before.plan_id}, version {before.version}: "
-        f"{left} of {days} days",
-        credits_micros=0,
-        reference=_reference(plan),
-        at=at,
-        currency=plan.currency,
-        net_minor=max(0, plan.price_minor - paid_minor) * left // days,
-    )
+    sale.net_minor = max(0, plan.price_minor - paid_minor) * left // days
+    sale.description += f", instead of {before.plan_id}, version {before.version}: {left} of {days} days"
 
 
 def purchases_of(sales: Iterable[Sale], tax_percent: str) -> list[Purchase]:
@@ -172,10 +176,6 @@ def _purchase(sale: Sale, tax_percent: str) -> Purchase:
         gross_minor=sale.net_minor + tax_minor,
         is_paid=sale.kind != "plan",
     )
-
-
-def _reference(plan: PlanTerms) -> str:
-    return f"{plan.plan_id} {plan.version}"
 
 
 def _days(at: datetime, period: BillingPeriod) -> tuple[int, int]:

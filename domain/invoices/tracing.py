@@ -24,7 +24,7 @@ class OnLine(NamedTuple):
 
 
 class Invoiced(NamedTuple):
-    """Where a charge or refund is: the period whose invoice has it, its line there, and the closed period that it serves, if any."""
+    """Where a charge or refund is: the period whose invoice has it, the line, and the closed period that it serves, if any."""
 
     period: BillingPeriod
     line: LineKey
