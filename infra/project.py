@@ -15,6 +15,7 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from infra.postgres.appending import channel_of
+from infra.postgres.invoice_model import InvoiceModel
 from infra.postgres.read_models import Batch, Projector, ReadModel, StatementModel
 from infra.postgres.shards import ShardMap
 
@@ -35,7 +36,7 @@ log = structlog.get_logger("project")
 
 def read_models() -> list[ReadModel]:
     """Every read model there is."""
-    return [StatementModel()]
+    return [StatementModel(), InvoiceModel()]
 
 
 class ProjectorLoop:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -25,11 +25,17 @@ from domain.account.index import IndexChange
 from domain.account.state import STATE_SCHEMA, TeamAccount
 from domain.chain import GENESIS, event_hash
 from domain.errors import UnknownEventShape
+from domain.issuer.applying import apply as apply_to_issuer
+from domain.issuer.applying import count
+from domain.issuer.events import InvoiceNumbered, IssuerEvent
+from domain.issuer.state import ISSUER_SCHEMA, Issuer, Series, issuer_stream_id, series_stream_id
 from domain.team.applying import apply as apply_to_team
 from domain.team.events import TeamEvent
 from domain.team.state import TEAM_SCHEMA, Team, team_stream_id
 from domain.times import instant_text
 from domain.usage import usage_key
+from projections.invoices import InvoiceRow
+from projections.invoices import rows_of as invoice_rows_of
 from projections.keeping import TOLD_KINDS, Keeping, Kept, KeptKind, KeptOnFile
 from projections.moves import NOTHING, sums_after
 from projections.statement import StatementRow, rows_of
@@ -39,6 +45,9 @@ Decode = Callable[[str, bytes], AccountEvent]
 
 DecodeTeam = Callable[[str, bytes], TeamEvent]
 """Makes an event of a team's own stream of a stored topic and state. Raises: UnknownEventShape."""
+
+DecodeIssuer = Callable[[str, bytes], IssuerEvent]
+"""Makes an event of an issuer of a stored topic and state. Raises: UnknownEventShape."""
 
 Coordinates = tuple[str, int]
 """A topic and a partition of it."""
@@ -112,6 +121,19 @@ class StoredTeamHead(NamedTuple):
     recorded_at: datetime
 
 
+class StoredIssuerHead(NamedTuple):
+    """A row of ``issuer_head``: of the issuer's details, ``year`` 0, or of its numbers of a year."""
+
+    issuer_id: str
+    year: int
+    stream_id: UUID
+    version: int
+    chain_hash: bytes
+    state: bytes
+    state_schema: int
+    recorded_at: datetime
+
+
 class OriginCounts:
     """How many charges and waivers came from each partition, by outcome and reason, below a position of each shard."""
 
@@ -139,6 +161,8 @@ class AccountOnFile(NamedTuple):
     statement: Iterator[StatementRow]
     statement_position: int
     kept: KeptOnFile | None = None
+    invoices: Iterator[InvoiceRow] = iter(())
+    invoices_position: int = 0
 
 
 class PaperworkOnFile(NamedTuple):
@@ -147,6 +171,14 @@ class PaperworkOnFile(NamedTuple):
     shard: int
     team_id: str
     head: StoredTeamHead | None
+    events: Iterable[StoredEvent]
+
+
+class IssuerOnFile(NamedTuple):
+    """All that is stored of one stream of an issuer; the stream is read once, in version order."""
+
+    shard: int
+    head: StoredIssuerHead
     events: Iterable[StoredEvent]
 
 
@@ -165,6 +197,15 @@ def check_account(stored: AccountOnFile, decode: Decode, origins: OriginCounts) 
 def check_team(stored: PaperworkOnFile, decode: DecodeTeam) -> Iterator[Finding]:
     """The first difference in a team's own stream, and between it and its head; none for a sound one, or one not begun."""
     check = _TeamCheck(stored, decode)
+    for event in stored.events:
+        check.take(event)
+    check.end()
+    yield from check.findings.values()
+
+
+def check_issuer(stored: IssuerOnFile, decode: DecodeIssuer) -> Iterator[Finding]:
+    """The first difference in one stream of an issuer, and between it and its head; a number without its claim is one."""
+    check = _IssuerCheck(stored, decode)
     for event in stored.events:
         check.take(event)
     check.end()
@@ -285,6 +326,60 @@ class _TeamCheck(_StreamCheck):
                 self._find("team_head", head.version, f"state.{field}", _json(expected), _json(stated))
 
 
+class _IssuerCheck(_StreamCheck):
+    """Folds one stream of an issuer while comparing."""
+
+    def __init__(self, stored: IssuerOnFile, decode: DecodeIssuer) -> None:
+        head = stored.head
+        own = series_stream_id(head.issuer_id, head.year) if head.year else issuer_stream_id(head.issuer_id)
+        super().__init__(
+            stored.shard, f"issuer {head.issuer_id}" + (f" {head.year}" if head.year else ""), own
+        )
+        self._head = head
+        self._stream_id = own
+        self._decode = decode
+        self._state: Issuer | Series = (
+            Series(issuer_id=head.issuer_id, year=head.year)
+            if head.year
+            else Issuer(issuer_id=head.issuer_id)
+        )
+
+    def take(self, stored: StoredEvent) -> None:
+        """The event is checked against its predecessor and folded; a number claims its document."""
+        self._follow(stored)
+        try:
+            event = self._decode(stored.topic, stored.state)
+            claim = event.claim if isinstance(event, InvoiceNumbered) else None
+            if (stored.claim.hex() if stored.claim else None) != claim:
+                self._find("ledger_events", stored.version, "usage_key", claim, stored.claim)
+            if self._folds and isinstance(self._state, Series):
+                count(self._state, event)
+            elif self._folds and isinstance(self._state, Issuer):
+                apply_to_issuer(self._state, event)
+        except UnknownEventShape as error:
+            self._find("ledger_events", stored.version, "event", "a shape this code knows", error.detail)
+            self._folds = False
+        except (AssertionError, KeyError, ValueError, TypeError) as error:
+            self._find(
+                "ledger_events", stored.version, "fold", "an event that follows from those before", error
+            )
+            self._folds = False
+
+    def end(self) -> None:
+        """The head is compared with what the events led to."""
+        head = self._head
+        if head.stream_id != self._stream_id:
+            self._find("issuer_head", head.version, "stream_id", self._stream_id, head.stream_id)
+        self._check_end("issuer_head", head.version, head.chain_hash)
+        # A year whose first number is being drawn has a head without events; one of another schema is folded again.
+        if not self._folds or not self._version or head.state_schema != ISSUER_SCHEMA:
+            return
+        if head.recorded_at != self._state.recorded_at:
+            self._find("issuer_head", head.version, "recorded_at", self._state.recorded_at, head.recorded_at)
+        if head.state != msgspec.json.encode(self._state):
+            self._find("issuer_head", head.version, "state", _json(self._state), head.state)
+
+
 class _AccountCheck(_StreamCheck):
     """Folds one account while comparing with all that is stored of it."""
 
@@ -297,11 +392,12 @@ class _AccountCheck(_StreamCheck):
         self._account: TeamAccount | None = None
         self._index: dict[tuple[str, str], bytes] = {}
         self._sums = NOTHING
-        self._next_row = next(stored.statement, None)
+        self._statement = _RowsCheck("statement_entry", stored.statement, self._find)
+        self._invoices = _RowsCheck("invoice_entry", stored.invoices, self._find)
         self._kept = _KeptCheck(stored.kept, self._find) if stored.kept is not None else None
 
     def take(self, stored: StoredEvent) -> None:
-        """The event is checked against its predecessor, folded, and its statement row compared."""
+        """The event is checked against its predecessor, folded, and its rows of read models compared."""
         self._follow(stored)
         event = self._decoded(stored)
         if event is None:
@@ -309,13 +405,12 @@ class _AccountCheck(_StreamCheck):
         self._check_claim(stored, event)
         if self._folds:
             self._fold(stored, event)
-        self._check_statement(stored, event)
+        self._check_rows(stored, event)
 
     def end(self) -> None:
-        """Head, index and the end of the statement are compared with what the events led to."""
-        for row in self._rest_of_statement():
-            self._find("statement_entry", row.version, "row", "none: no event explains it", row.kind)
-            break
+        """Head, index and the ends of the read models are compared with what the events led to."""
+        self._statement.end()
+        self._invoices.end()
         self._check_head()
         if self._folds:
             self._check_index()
@@ -382,32 +477,16 @@ class _AccountCheck(_StreamCheck):
         else:
             self._index[change.kind, change.key] = change.entry
 
-    def _check_statement(self, stored: StoredEvent, event: AccountEvent) -> None:
+    def _check_rows(self, stored: StoredEvent, event: AccountEvent) -> None:
+        recorded = RecordedEvent(None, stored.version, event)
+        if stored.position <= self._stored.invoices_position:
+            for entry in invoice_rows_of(recorded, self._shard, self._head.team_id):
+                self._invoices.compare(entry)
         if stored.position > self._stored.statement_position:
             return
-        recorded = RecordedEvent(None, stored.version, event)
         for row in rows_of(recorded, self._shard, self._head.team_id, self._sums):
-            self._compare(row)
+            self._statement.compare(row)
         self._sums = sums_after(event, self._sums)
-
-    def _compare(self, row: StatementRow) -> None:
-        found = self._next_row
-        while found is not None and found.version < row.version:
-            self._find("statement_entry", found.version, "row", "none: no event explains it", found.kind)
-            found = next(self._stored.statement, None)
-        if found is None or found.version > row.version:
-            self._next_row = found
-            self._find("statement_entry", row.version, "row", row.kind, "none")
-            return
-        if found != row:
-            column = next(name for name in row._fields if getattr(row, name) != getattr(found, name))
-            self._find("statement_entry", row.version, column, getattr(row, column), getattr(found, column))
-        self._next_row = next(self._stored.statement, None)
-
-    def _rest_of_statement(self) -> Iterator[StatementRow]:
-        if self._next_row is not None:
-            yield self._next_row
-        yield from self._stored.statement
 
     def _check_head(self) -> None:
         head = self._head
@@ -437,6 +516,44 @@ class _AccountCheck(_StreamCheck):
             if expected != stated:
                 self._find("account_index", self._head.version, f"{kind} {key}", expected, stated)
                 return
+
+
+_Row = TypeVar("_Row", StatementRow, InvoiceRow)
+
+
+class _RowsCheck(Generic[_Row]):
+    """Compares the rows of one account in a read model with what its events say, in version order."""
+
+    def __init__(
+        self,
+        table: str,
+        stored: Iterator[_Row],
+        find: Callable[[str, int | None, str, object, object], None],
+    ) -> None:
+        self._table = table
+        self._stored: Iterator[_Row] = stored
+        self._find = find
+        self._next: _Row | None = next(stored, None)
+
+    def compare(self, row: _Row) -> None:
+        """The next stored row is this one."""
+        found = self._next
+        while found is not None and found.version < row.version:
+            self._find(self._table, found.version, "row", "none: no event explains it", found.kind)
+            found = next(self._stored, None)
+        if found is None or found.version > row.version:
+            self._next = found
+            self._find(self._table, row.version, "row", row.kind, "none")
+            return
+        if found != row:
+            column = next(name for name in row._fields if getattr(row, name) != getattr(found, name))
+            self._find(self._table, row.version, column, getattr(row, column), getattr(found, column))
+        self._next = next(self._stored, None)
+
+    def end(self) -> None:
+        """No stored row is left."""
+        if self._next is not None:
+            self._find(self._table, self._next.version, "row", "none: no event explains it", self._next.kind)
 
 
 class _KeptCheck:

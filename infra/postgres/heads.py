@@ -37,7 +37,14 @@ from domain.account.index import IndexChange, IndexKind, UsageOnFile
 from domain.account.state import STATE_SCHEMA, TeamAccount
 from infra.postgres.archived import refuse_archived, refuse_archived_since, without_gap
 from infra.postgres.index_rows import change_index
-from infra.postgres.mapper import ACCOUNT_SHAPES, decode_account, encode_json, old_topics_of, topic_of
+from infra.postgres.mapper import (
+    ACCOUNT_SHAPES,
+    ISSUER_SHAPES,
+    decode_account,
+    encode_json,
+    old_topics_of,
+    topic_of,
+)
 
 INDEX_PAGE_ROWS = 200
 CHARGES_PAGE_ROWS = 1_000
@@ -391,5 +398,7 @@ def _claims(cursor: Cursor[TupleRow], keys: Mapping[int, Sequence[str]]) -> Iter
         binary=True,
     )
     for key, version, topic, state, originator, content, owner in cursor.fetchall():
-        event = None if topic is None else ACCOUNT_SHAPES.decode(topic, state)
+        # The number of a document has a claim, too, which is nobody's record.
+        is_known = topic is not None and topic not in ISSUER_SHAPES
+        event = ACCOUNT_SHAPES.decode(topic, state) if is_known else None
         yield _ClaimOnFile(key.hex, version, event, originator, content, owner)

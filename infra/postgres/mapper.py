@@ -162,6 +162,14 @@ def decode_team(state: bytes) -> Team:
         raise UnknownEventShape(f"a stored head of a team is not of schema {TEAM_SCHEMA}: {error}") from error
 
 
+class IssuerEventOnFile(msgspec.Struct, frozen=True):
+    """An event of an issuer at its place: its details, or a number of a year."""
+
+    originator_id: UUID
+    originator_version: int
+    event: IssuerEvent
+
+
 class LedgerMapper(Mapper[UUID]):
     """The library's mapper for the log: no transcoder, no import by topic, heads of accounts as snapshots."""
 
@@ -182,7 +190,7 @@ class LedgerMapper(Mapper[UUID]):
 
     @override
     def to_domain_event(self, stored_event: StoredEvent) -> DomainEventProtocol[UUID]:
-        """The event of a row, of an account or a team, or the snapshot of a head. Raises: UnknownEventShape."""
+        """The event of a row, of an account, a team or an issuer, or the snapshot of a head. Raises: UnknownEventShape."""
         originator_id = stored_event.originator_id
         assert isinstance(originator_id, UUID)
         version, topic, state = stored_event.originator_version, stored_event.topic, stored_event.state
@@ -190,6 +198,8 @@ class LedgerMapper(Mapper[UUID]):
             return AccountSnapshot(originator_id, version, decode_account(state))
         if topic in TEAM_SHAPES:
             return TeamEventOnFile(originator_id, version, TEAM_SHAPES.decode(topic, state))
+        if topic in ISSUER_SHAPES:
+            return IssuerEventOnFile(originator_id, version, ISSUER_SHAPES.decode(topic, state))
         return AccountEventOnFile(originator_id, version, ACCOUNT_SHAPES.decode(topic, state))
 
 

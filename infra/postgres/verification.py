@@ -20,23 +20,29 @@ from domain.account.events import HoldDenied
 from domain.team.state import team_stream_id
 from infra.postgres.archive_reading import ArchiveReading
 from infra.postgres.archived import Gone
+from infra.postgres.invoice_model import InvoiceModel
+from infra.postgres.invoices_verification import check_numbers
 from infra.postgres.kept_heads import kept_on_file
-from infra.postgres.mapper import ACCOUNT_SHAPES, TEAM_SHAPES
+from infra.postgres.mapper import ACCOUNT_SHAPES, ISSUER_SHAPES, TEAM_SHAPES
 from infra.postgres.payments_verification import check_payments
 from infra.postgres.read_models import StatementModel, statement_row
 from infra.postgres.shards import ShardMap
+from projections.invoices import InvoiceRow
 from projections.statement import StatementRow
 from projections.verify import (
     AccountOnFile,
     Coordinates,
     Finding,
+    IssuerOnFile,
     OriginCounts,
     Outcomes,
     PaperworkOnFile,
     StoredEvent,
     StoredHead,
+    StoredIssuerHead,
     StoredTeamHead,
     check_account,
+    check_issuer,
     check_origins,
     check_team,
 )
@@ -157,6 +163,7 @@ class _Verification:
                 self._findings += _check_strays(connection, shard)
                 self._findings += _check_denials(connection, shard)
                 self._findings += _check_tracking(connection, shard)
+                self._findings += check_numbers(connection, shard)
             self._events_in_log += _log_positions(connection).get(shard, 0)
         archives = ArchiveReading(connection, shard)
         after = ""
@@ -171,6 +178,8 @@ class _Verification:
             if team_id is not None:
                 break
         if team_id is None and not self._is_enough():
+            with connection.transaction():
+                self._issuers(connection, archives, shard)
             archives.check_count()
         self._findings += archives.findings
 
@@ -186,13 +195,16 @@ class _Verification:
 
         One with events in an archive that cannot be read is not compared; that archive is among the findings.
         """
-        tracked = _statement_position(connection, shard)
+        tracked, invoiced = (
+            _position_of(connection, shard, model.name) for model in (StatementModel, InvoiceModel)
+        )
         entries = _entries(connection, shard, [head.team_id for head in heads])
         kept = kept_on_file(connection, shard, [head.team_id for head in heads])
         accounts = [head.account_id for head in heads]
         gone = archives.gone(accounts)
         events = _Streams(_with_archived(connection, archives, shard, accounts, gone, "events"))
-        rows = _Streams(_statement(connection, shard, heads))
+        rows = _Streams(_rows(connection, shard, heads, StatementModel.table, StatementRow._fields))
+        invoices = _Streams(_rows(connection, shard, heads, InvoiceModel.table, InvoiceRow._fields))
         for head in sorted(heads, key=lambda head: head.account_id):
             account_id = head.account_id
             if not archives.is_readable(gone.get(account_id, ())):
@@ -205,6 +217,8 @@ class _Verification:
                 (statement_row(row[1:]) for row in rows.of(account_id)),
                 tracked,
                 kept.get(head.team_id),
+                (InvoiceRow._make(row[1:]) for row in invoices.of(account_id)),
+                invoiced,
             )
             self._findings += check_account(stored, ACCOUNT_SHAPES.decode, origins)
             self._teams += 1
@@ -228,6 +242,24 @@ class _Verification:
                 self._counted(StoredEvent._make(row[1:]) for row in events.of(stream_id)),
             )
             self._findings += check_team(stored, TEAM_SHAPES.decode)
+
+    def _issuers(self, connection: Connection, archives: ArchiveReading, shard: int) -> None:
+        """The issuers of the shard: their details, and the numbers of every year."""
+        rows = connection.execute(
+            "SELECT issuer_id, year, stream_id, version, chain_hash, state, state_schema, recorded_at"
+            " FROM issuer_head WHERE shard = %s",
+            (shard,),
+            binary=True,
+        ).fetchall()
+        heads = {row[2]: StoredIssuerHead._make(row) for row in rows}
+        gone = archives.gone(list(heads))
+        events = _Streams(_with_archived(connection, archives, shard, list(heads), gone, "issuers"))
+        for stream_id, head in sorted(heads.items()):
+            if archives.is_readable(gone.get(stream_id, ())):
+                of_stream = (StoredEvent._make(row[1:]) for row in events.of(stream_id))
+                self._findings += check_issuer(
+                    IssuerOnFile(shard, head, self._counted(of_stream)), ISSUER_SHAPES.decode
+                )
 
     def _counted(self, events: Iterable[StoredEvent]) -> Iterator[StoredEvent]:
         for event in events:
@@ -263,9 +295,9 @@ def _log_positions(connection: Connection) -> dict[int, int]:
     return dict(connection.execute("SELECT shard, position FROM shard_log WHERE lives_here").fetchall())
 
 
-def _statement_position(connection: Connection, shard: int) -> int:
+def _position_of(connection: Connection, shard: int, projection: str) -> int:
     row = connection.execute(
-        "SELECT position FROM tracking WHERE shard = %s AND projection = %s", (shard, StatementModel.name)
+        "SELECT position FROM tracking WHERE shard = %s AND projection = %s", (shard, projection)
     ).fetchone()
     return int(row[0]) if row else 0
 
@@ -337,14 +369,16 @@ def _with_archived(
     return merge(in_log, archives.rows(gone), key=itemgetter(0, 1)) if gone else in_log
 
 
-def _statement(connection: Connection, shard: int, heads: Sequence[StoredHead]) -> Iterator[TupleRow]:
-    """All statement rows of these accounts, by account and version."""
+def _rows(
+    connection: Connection, shard: int, heads: Sequence[StoredHead], table: str, columns: Sequence[str]
+) -> Iterator[TupleRow]:
+    """All rows of these accounts in a read model, by account and version."""
     return _fetched(
         connection,
-        "statement",
-        f"SELECT a.account_id, {', '.join(f's.{column}' for column in StatementRow._fields)}"  # noqa: S608 - our own columns
+        table,
+        f"SELECT a.account_id, {', '.join(f's.{column}' for column in columns)}"  # noqa: S608 - our own columns
         " FROM unnest(%s::uuid[], %s::text[]) AS a (account_id, team_id)"
-        " JOIN statement_entry s ON s.shard = %s AND s.team_id = a.team_id ORDER BY a.account_id, s.version",
+        f" JOIN {table} s ON s.shard = %s AND s.team_id = a.team_id ORDER BY a.account_id, s.version",
         ([head.account_id for head in heads], [head.team_id for head in heads], shard),
     )
 
@@ -387,13 +421,14 @@ def _check_positions(connection: Connection, shard: int) -> Iterator[Finding]:
 
 def _first_gap(connection: Connection, shard: int, after: int) -> Finding:
     row = connection.execute(
-        "SELECT e.place, coalesce(h.team_id, t.team_id), e.originator_version"
+        "SELECT e.place, coalesce(h.team_id, t.team_id, i.issuer_id), e.originator_version"
         " FROM (SELECT position, originator_id, originator_version,"
         " row_number() OVER (ORDER BY position) + %s AS place FROM ledger_events WHERE shard = %s AND position > %s) AS e"
         " LEFT JOIN account_head h ON h.shard = %s AND h.account_id = e.originator_id"
         " LEFT JOIN team_head t ON t.shard = %s AND t.stream_id = e.originator_id"
+        " LEFT JOIN issuer_head i ON i.shard = %s AND i.stream_id = e.originator_id"
         " WHERE e.position <> e.place ORDER BY e.position LIMIT 1",
-        (after, shard, after, shard, shard),
+        (after, shard, after, shard, shard, shard),
     ).fetchone()
     place, team_id, version = row if row else (None, None, None)
     return Finding(
@@ -413,7 +448,8 @@ _STRAYS = (
         (
             "SELECT e.originator_id::text, min(e.originator_version) FROM ledger_events e WHERE e.shard = %s AND NOT EXISTS"
             " (SELECT FROM account_head h WHERE h.shard = e.shard AND h.account_id = e.originator_id) AND NOT EXISTS"
-            " (SELECT FROM team_head t WHERE t.shard = e.shard AND t.stream_id = e.originator_id) GROUP BY 1 LIMIT 100"
+            " (SELECT FROM team_head t WHERE t.shard = e.shard AND t.stream_id = e.originator_id) AND NOT EXISTS"
+            " (SELECT FROM issuer_head i WHERE i.shard = e.shard AND i.stream_id = e.originator_id) GROUP BY 1 LIMIT 100"
         ),
     ),
     (
@@ -421,6 +457,13 @@ _STRAYS = (
         (
             "SELECT t.team_id, t.version FROM team_head t WHERE t.shard = %s AND NOT EXISTS"
             " (SELECT FROM account_head h WHERE h.shard = t.shard AND h.team_id = t.team_id) LIMIT 100"
+        ),
+    ),
+    (
+        "invoice_entry",
+        (
+            "SELECT s.team_id, min(s.version) FROM invoice_entry s WHERE s.shard = %s AND NOT EXISTS"
+            " (SELECT FROM account_head h WHERE h.shard = s.shard AND h.team_id = s.team_id) GROUP BY 1 LIMIT 100"
         ),
     ),
     (
