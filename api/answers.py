@@ -538,6 +538,11 @@ class CommandAnswer(Told):
     adjustment_id: str | None
     payment_reference: str | None
     plan_id: str | None
+    invoice: Annotated[
+        str | None, Field(description="The number of the document that the command issued or changed.")
+    ]
+    period_start: Annotated[Instant | None, Field(description="The start of the period that was closed.")]
+    period_end: Annotated[Instant | None, Field(description="The end of the period that was closed.")]
     team_version: Annotated[
         int | None, Field(description="The version of the team's people and paperwork, where they changed.")
     ]
@@ -565,6 +570,9 @@ class CommandAnswer(Told):
             adjustment_id=answer.adjustment_id,
             payment_reference=answer.payment_reference,
             plan_id=answer.plan_id,
+            invoice=answer.invoice,
+            period_start=answer.period_start,
+            period_end=answer.period_end,
             team_version=answer.team_version,
             effective_at=answer.effective_at,
         )

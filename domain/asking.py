@@ -13,6 +13,7 @@ from domain import commands as c
 from domain.account.adjusting import lower_balance, raise_balance
 from domain.account.auto_top_up import configure_auto_top_up
 from domain.account.chargebacks import lose_chargeback, open_chargeback, win_chargeback
+from domain.account.collecting import mark_uncollectible
 from domain.account.decision import Decision, account_id
 from domain.account.disputing import open_dispute, reject_dispute, uphold_dispute
 from domain.account.events import QuotePin
@@ -33,6 +34,7 @@ from domain.account.holding import (
     release_hold,
     withdraw_quote,
 )
+from domain.account.invoicing import close_ended_period
 from domain.account.limit_terms import remove_limit, set_limit
 from domain.account.opening import (
     close_account,
@@ -71,6 +73,9 @@ class _Ids(TypedDict, total=False):
     dispute_id: str
     adjustment_id: str
     payment_reference: str
+    invoice: str
+    period_start: datetime
+    period_end: datetime
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -273,6 +278,19 @@ def _adjusted(asked: Asked, direction: str, amount_micros: int, adjustment_id: s
     return Given(fields)
 
 
+# --- periods and invoices ---
+
+
+def _close_period(asked: Asked, command: c.ClosePeriod) -> Given:
+    start, end = close_ended_period(asked.decision, command.period_start)
+    return Given(_Ids(period_start=start, period_end=end))
+
+
+def _mark_uncollectible(asked: Asked, command: c.MarkUncollectible) -> Given:
+    mark_uncollectible(asked.decision, command.invoice)
+    return Given(_Ids(invoice=command.invoice))
+
+
 # --- charges ---
 
 
@@ -403,6 +421,8 @@ DECIDERS: dict[type[c.Command], Callable[[Asked, Any], Given]] = {
     c.LoseChargeback: _lose_chargeback,
     c.AdjustBalance: _adjust,
     c.ApproveAdjustment: _approve,
+    c.ClosePeriod: _close_period,
+    c.MarkUncollectible: _mark_uncollectible,
     c.RefundCharge: _refund,
     c.OpenChargeDispute: _open_dispute,
     c.UpholdChargeDispute: _uphold_dispute,

@@ -324,6 +324,48 @@ class QuoteNotOurs(Malformed):
     code = "quote_not_ours"
 
 
+class PeriodRefused(Refused):
+    """A period of the books is closed once, after its end, the oldest first."""
+
+    code = "period_refused"
+
+
+class UnknownInvoice(Unknown):
+    """The team has no invoice of this number."""
+
+    code = "unknown_invoice"
+
+
+class NothingToInvoice(Refused):
+    """The period does not wait for an invoice, or an older one does."""
+
+    code = "nothing_to_invoice"
+
+
+class InvoiceRefused(Refused):
+    """The invoice is in a state that does not allow this step, or what it needs is missing."""
+
+    code = "invoice_refused"
+
+
+class InvoiceIsVoid(Refused):
+    """The invoice counts no more, so nothing is paid or given back of it."""
+
+    code = "invoice_void"
+
+
+class OtherCurrency(Refused):
+    """The invoice asks for no money in this currency."""
+
+    code = "other_currency"
+
+
+class CreditNoteRefused(Refused):
+    """A credit note has lines of money, and never gives back more than its invoice less earlier notes."""
+
+    code = "credit_note_refused"
+
+
 class UnknownIssuer(Unknown):
     """The issuer has no details yet, so nothing can be issued in its name."""
 

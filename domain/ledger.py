@@ -66,6 +66,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     dispute_id: str | None = None
     adjustment_id: str | None = None
     payment_reference: str | None = None
+    invoice: str | None = None
+    period_start: datetime | None = None
+    period_end: datetime | None = None
     team_version: int | None = None
     is_replayed: bool = False
 

@@ -12,10 +12,12 @@ import pytest
 from domain import commands as c
 from domain import errors
 from domain.account.decision import Decision, copy_of
+from domain.account.due import pass_time
 from domain.account.events import CostBasis
 from domain.account.funding import AskedLot, grant_credits
 from domain.account.holding import Use, place_hold
 from domain.account.index import IndexOverlay
+from domain.account.invoicing import omit_invoice
 from domain.account.quoting import quote_usage
 from domain.account.state import OPEN_HOLDS_MAX, OPEN_LOTS_MAX
 from domain.amounts import AMOUNT_MAX
@@ -28,6 +30,7 @@ from domain.quotes import sign_quote
 from domain.terms import LimitTerms
 from domain.usage import usage_key
 from tests.builders import SOURCE, TESTER, a_plan, a_usage_record, micros, unit_card
+from tests.domain import paperwork
 from tests.memory_store import MemoryLedger
 
 KEY = b"a key that signs quotes, of thirty-two bytes at least"
@@ -95,6 +98,15 @@ class Desk:
         for _ in range(times):
             decide(decision)
         self.memory.write("acme", decision)
+
+    def invoiced(self) -> Decision:
+        """A decision after the invoice of the first period, over EUR 4.00; the second period waits for its invoice."""
+        self.pass_by(days=70)
+        team = self.memory.teams["acme"]
+        decision = Decision(copy_of(team.account), self.memory.now, TESTER, IndexOverlay(team.index))
+        pass_time(decision)
+        paperwork.issued(decision, 1, paperwork.due(400))
+        return decision
 
     def pass_by(self, **time: float) -> None:
         self.memory.now += timedelta(**time)
@@ -404,6 +416,50 @@ def _(desk: Desk) -> None:
 def _(desk: Desk) -> None:
     desk.ask(c.OpenAccount, team_id="other")
     desk.ask(c.PlaceHold, action="image.generate", quote=desk.quote("other"))
+
+
+@scene("period_refused")
+def _(desk: Desk) -> None:
+    desk.ask(c.ClosePeriod)
+
+
+@scene("unknown_invoice")
+def _(desk: Desk) -> None:
+    desk.ask(c.MarkUncollectible, invoice="CO-2026-000001", reason="insolvent")
+
+
+@scene("nothing_to_invoice")
+def _(desk: Desk) -> None:
+    decision = desk.invoiced()
+    waits = paperwork.waiting(decision)
+    omit_invoice(decision, waits)
+    omit_invoice(decision, waits)
+
+
+@scene("invoice_refused")
+def _(desk: Desk) -> None:
+    decision = desk.invoiced()
+    paperwork.given_up(decision, "CO-2026-000001")
+
+
+@scene("invoice_void")
+def _(desk: Desk) -> None:
+    decision = desk.invoiced()
+    decision.reason = "made out to the wrong company"
+    paperwork.voided(decision, "CO-2026-000001", 2)
+    paperwork.paid(decision, "CO-2026-000001", 100)
+
+
+@scene("other_currency")
+def _(desk: Desk) -> None:
+    paperwork.paid(desk.invoiced(), "CO-2026-000001", 100, currency="USD")
+
+
+@scene("credit_note_refused")
+def _(desk: Desk) -> None:
+    decision = desk.invoiced()
+    decision.reason = "an outage"
+    paperwork.credited(decision, "CO-2026-000001", 2, paperwork.note_line(401))
 
 
 @scene("unknown_issuer")
