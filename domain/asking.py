@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, Protocol, TypedDict
 from uuid import uuid5
 
 import msgspec
@@ -13,10 +13,10 @@ from domain import commands as c
 from domain.account.adjusting import lower_balance, raise_balance
 from domain.account.auto_top_up import configure_auto_top_up
 from domain.account.chargebacks import lose_chargeback, open_chargeback, win_chargeback
-from domain.account.collecting import mark_uncollectible
+from domain.account.collecting import issue_credit_note, mark_uncollectible, require_creditable
 from domain.account.decision import Decision, account_id
 from domain.account.disputing import open_dispute, reject_dispute, uphold_dispute
-from domain.account.events import QuotePin
+from domain.account.events import AccountEvent, InvoiceIssued, QuotePin
 from domain.account.funding import (
     AskedLot,
     fail_top_up,
@@ -34,7 +34,7 @@ from domain.account.holding import (
     release_hold,
     withdraw_quote,
 )
-from domain.account.invoicing import close_ended_period
+from domain.account.invoicing import close_ended_period, require_voidable, void_invoice
 from domain.account.limit_terms import remove_limit, set_limit
 from domain.account.opening import (
     close_account,
@@ -50,6 +50,9 @@ from domain.account.quoting import pin_quote
 from domain.account.refunding import refund_charge
 from domain.catalogue import Catalogue
 from domain.errors import Malformed, UnknownPlan
+from domain.invoices.corrections import credit_note_document, digest_of, void_document
+from domain.issuer.events import DocumentKind
+from domain.issuer.numbering import Drawn, Numbers
 from domain.quotes import read_quote
 from domain.team import deciding
 from domain.team.deciding import ADJUSTMENT_CAP_MICROS
@@ -89,6 +92,19 @@ class Given(msgspec.Struct, frozen=True):
         return self.fields
 
 
+class Papers(Protocol):
+    """What documents are made from besides the account: numbers of its issuer, and events of its stream, in one transaction."""
+
+    @property
+    def numbers(self) -> Numbers:
+        """Draws numbers of the issuer."""
+        ...
+
+    def event_at(self, version: int) -> AccountEvent:
+        """The event that made this version of the account, which is not above its head."""
+        ...
+
+
 class Asked:
     """One command's decision on the account, with what its decider may need besides; the team is loaded when it is asked for."""
 
@@ -100,6 +116,7 @@ class Asked:
         catalogue: Callable[[], Catalogue],
         quote_keys: Sequence[bytes],
         load_team: Callable[[], Team],
+        papers: Papers | None = None,
     ) -> None:
         self.decision = decision
         self.principal = principal
@@ -108,6 +125,7 @@ class Asked:
         self.quote_keys = quote_keys
         self.team_decision: TeamDecision | None = None
         self._load_team = load_team
+        self._papers = papers
 
     def team(self) -> TeamDecision:
         """The decision on the team's paperwork, at the same instant. Raises: AccountClosed."""
@@ -120,6 +138,23 @@ class Asked:
             # Both say one instant, also when the clock has gone back since the team's last event.
             decision.at = self.team_decision.at
         return self.team_decision
+
+    def issued(self, version: int) -> InvoiceIssued:
+        """The event that issued an invoice."""
+        assert self._papers is not None, "documents are made where there are papers"
+        event = self._papers.event_at(version)
+        assert isinstance(event, InvoiceIssued), (
+            f"version {version} issued no invoice: {type(event).__name__}"
+        )
+        return event
+
+    def drawn(self, kind: DocumentKind) -> Drawn:
+        """The number of the document that this command issues; asked for once nothing can be refused any more."""
+        assert self._papers is not None, "documents are made where there are papers"
+        account = self.decision.account
+        return self._papers.numbers.draw(
+            account.issuer_id, kind, account.team_id, self.id_of(kind), self.decision.at
+        )
 
     def id_of(self, kind: str) -> str:
         """The id of what this command makes, 32 hex digits: fixed by the caller's principal and key."""
@@ -286,6 +321,44 @@ def _close_period(asked: Asked, command: c.ClosePeriod) -> Given:
     return Given(_Ids(period_start=start, period_end=end))
 
 
+def _void_invoice(asked: Asked, command: c.VoidInvoice) -> Given:
+    decision = asked.decision
+    issued = asked.issued(require_voidable(decision, command.invoice).version)
+    drawn = asked.drawn("void")
+    document = void_document(
+        command.team_id, drawn, issued, decision.at, decision.reason, reissue=command.reissue
+    )
+    void_invoice(
+        decision,
+        command.invoice,
+        drawn,
+        reissue=command.reissue,
+        shape=document.shape,
+        digest=digest_of(document),
+    )
+    return Given(_Ids(invoice=drawn.invoice))
+
+
+def _issue_credit_note(asked: Asked, command: c.IssueCreditNote) -> Given:
+    decision, lines = asked.decision, command.lines
+    on_file = require_creditable(decision, command.invoice, command.currency, lines)
+    issued = asked.issued(on_file.version)
+    drawn = asked.drawn("credit_note")
+    document = credit_note_document(
+        command.team_id, drawn, issued, decision.at, decision.reason, command.currency, lines
+    )
+    issue_credit_note(
+        decision,
+        command.invoice,
+        drawn,
+        currency=command.currency,
+        lines=lines,
+        shape=document.shape,
+        digest=digest_of(document),
+    )
+    return Given(_Ids(invoice=drawn.invoice))
+
+
 def _mark_uncollectible(asked: Asked, command: c.MarkUncollectible) -> Given:
     mark_uncollectible(asked.decision, command.invoice)
     return Given(_Ids(invoice=command.invoice))
@@ -422,6 +495,8 @@ DECIDERS: dict[type[c.Command], Callable[[Asked, Any], Given]] = {
     c.AdjustBalance: _adjust,
     c.ApproveAdjustment: _approve,
     c.ClosePeriod: _close_period,
+    c.VoidInvoice: _void_invoice,
+    c.IssueCreditNote: _issue_credit_note,
     c.MarkUncollectible: _mark_uncollectible,
     c.RefundCharge: _refund,
     c.OpenChargeDispute: _open_dispute,

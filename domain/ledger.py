@@ -15,7 +15,7 @@ from domain.account.due import pass_time
 from domain.account.index import AccountIndex
 from domain.account.state import TeamAccount
 from domain.actors import Actor
-from domain.asking import DECIDERS, Asked, Given
+from domain.asking import DECIDERS, Asked, Given, Papers
 from domain.catalogue import Catalogue
 from domain.commands import Command, OpenAccount
 from domain.errors import IdempotencyKeyReused, UnknownTeam
@@ -85,7 +85,7 @@ class OutcomeUnknown(Exception):
     """The reply to COMMIT was lost: the command may have happened; only reading back can tell."""
 
 
-class AccountSession(Protocol):
+class AccountSession(Papers, Protocol):
     """One transaction on one account, its head row locked; committed on clean exit if something was saved."""
 
     account: TeamAccount | None
@@ -192,7 +192,9 @@ class Ledger:
             caller.correlation_id,
             command.reason,
         )
-        return Asked(decision, caller.principal, key, self._catalogue, self._quote_keys, session.load_team)
+        return Asked(
+            decision, caller.principal, key, self._catalogue, self._quote_keys, session.load_team, session
+        )
 
 
 def _answer(account: TeamAccount, team: TeamDecision | None, given: Given) -> Answer:

@@ -20,6 +20,11 @@ from domain.account.state import TeamAccount
 from domain.actors import Actor
 from domain.catalogue import Catalogue, apply, publish_plan, publish_rate_card
 from domain.chain import GENESIS, event_hash
+from domain.issuer.deciding import require_details, year_of
+from domain.issuer.details import IssuerDetails, number_text
+from domain.issuer.events import DocumentKind
+from domain.issuer.numbering import Drawn
+from domain.issuer.state import Issuer
 from domain.shards import shard_of
 from domain.team import state as team_state
 from domain.team.decision import TeamDecision
@@ -62,6 +67,8 @@ class MemoryLedger:
         self.teams: dict[str, Kept] = {}
         self.positions: dict[int, int] = {}
         self.keys: dict[str, StoredKey] = {}
+        self.issuers: dict[str, IssuerDetails] = {}
+        self.numbers: dict[tuple[str, DocumentKind, str, str], Drawn] = {}
         self.catalogue = Catalogue()
         self.statement = StatementRows()
         self.gone: list[str] = []
@@ -77,6 +84,7 @@ class MemoryLedger:
             yield session
             if session.saved is not None:
                 self._commit(team_id, session.saved)
+                self.numbers |= session.numbers.drawn
 
     def _commit(self, team_id: str, saved: Saved) -> None:
         self.write(team_id, saved.decision, saved.team)
@@ -307,6 +315,24 @@ class MemoryLedger:
         return self.gone
 
 
+class MemoryNumbers:
+    """Numbers of issuers; what a refused command drew is given out again."""
+
+    def __init__(self, ledger: MemoryLedger) -> None:
+        self._ledger = ledger
+        self.drawn: dict[tuple[str, DocumentKind, str, str], Drawn] = {}
+
+    def draw(self, issuer_id: str, kind: DocumentKind, team_id: str, subject: str, at: datetime) -> Drawn:
+        """The number of the document."""
+        details = require_details(Issuer(issuer_id=issuer_id, details=self._ledger.issuers.get(issuer_id)))
+        key, given = (issuer_id, kind, team_id, subject), self._ledger.numbers | self.drawn
+        year = year_of(details, at)
+        number = sum(other[0] == issuer_id and drawn.year == year for other, drawn in given.items()) + 1
+        fresh = Drawn(details, 1, year, number, number_text(details.prefix, year, number))
+        self.drawn[key] = given.get(key, fresh)
+        return self.drawn[key]
+
+
 class MemorySession:
     """One transaction: nothing stands before its clean end."""
 
@@ -317,7 +343,13 @@ class MemorySession:
         self.now = ledger.now
         # A layer of its own, so that a refusal leaves nothing in the one beneath.
         self.index: AccountIndex = IndexOverlay(self._team.index if self._team else None)
+        self.numbers = MemoryNumbers(ledger)
         self.saved: Saved | None = None
+
+    def event_at(self, version: int) -> AccountEvent:
+        """The event of that version."""
+        assert self._team is not None, f"team {self._team_id!r} has no account"
+        return self._team.events[version - 1].event
 
     def load_team(self) -> Team:
         """The team's people and paperwork; empty at version 0 before their first event."""

@@ -11,6 +11,7 @@ from psycopg import Cursor, errors
 from psycopg.rows import TupleRow, tuple_row
 
 from domain.account.decision import Decision, account_id
+from domain.account.events import AccountEvent
 from domain.account.index import AccountIndex
 from domain.account.state import TeamAccount
 from domain.chain import GENESIS
@@ -19,10 +20,12 @@ from domain.ledger import OutcomeUnknown
 from domain.team.decision import TeamDecision
 from domain.team.state import Team
 from infra.postgres.appending import AccountWrite, HeadMoved, append, new_events, stay_home
+from infra.postgres.archived import refuse_archived
 from infra.postgres.connections import NOT_REACHED
 from infra.postgres.documents import file_documents
 from infra.postgres.heads import Head, StoredIndex, load_heads
 from infra.postgres.issuer_heads import PostgresNumbers
+from infra.postgres.mapper import ACCOUNT_SHAPES
 from infra.postgres.shards import ShardMap
 from infra.postgres.team_heads import TeamHead, load_team_head, write_team_head
 
@@ -115,6 +118,21 @@ class PostgresAccountSession:
             assert self._shards is not None, "a session that draws numbers knows where issuers live"
             self._numbers = PostgresNumbers(self._cursor, self._shards, self._shards.home_of(self._shard))
         return self._numbers
+
+    def event_at(self, version: int) -> AccountEvent:
+        """The event that made this version of the account. Raises: EventsArchived; UnknownEventShape."""
+        originator = account_id(self._team_id)
+        self._cursor.execute(
+            "SELECT topic, state FROM ledger_events"
+            " WHERE shard = %s AND originator_id = %s AND originator_version = %s",
+            (self._shard, originator, version),
+            binary=True,
+        )
+        row = self._cursor.fetchone()
+        if row is None:
+            refuse_archived(self._cursor.connection, self._shard, originator, version - 1, version)
+        assert row is not None, f"version {version} of team {self._team_id!r} is missing"
+        return ACCOUNT_SHAPES.decode(*row)
 
     def load_team(self) -> Team:
         """The team's people and paperwork, under the lock of its account; empty at version 0 before the first event."""
