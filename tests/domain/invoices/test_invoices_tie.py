@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from domain.account.events import CHARGES, ChargeRefunded, RecordedEvent
 from domain.amounts import parse_credits
+from domain.invoices.document import Adjustment, Line
 from domain.invoices.drafting import draft
 from domain.invoices.reading import WholeHistory, needed_since
 from domain.invoices.sorting import NotTied
@@ -48,7 +49,7 @@ def test_i8_the_lines_of_an_invoice_sum_to_what_it_says_was_used_less_refunded(s
         credits_ = document.credits
         assert credits_ is not None
 
-        lines = [*document.lines, *document.adjustments]
+        lines: list[Line | Adjustment] = [*document.lines, *document.adjustments]
 
         assert sum(signed(line.amount) for line in lines) == signed(credits_.used) - signed(credits_.refunded)
         assert [line.line for line in lines] == list(range(1, len(lines) + 1))
@@ -85,7 +86,8 @@ def test_r4_every_charge_and_refund_is_on_exactly_one_line_and_both_ways_agree(s
 
     for each in all_drafts(events):
         document = each.document()
-        for line in [*document.lines, *document.adjustments]:
+        lines: list[Line | Adjustment] = [*document.lines, *document.adjustments]
+        for line in lines:
             key = line_of(document, line.line)
             assert key is not None
             on_line = list(charges_of_line(events, each.period, history, key))
