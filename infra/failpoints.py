@@ -41,6 +41,19 @@ OF_MOVES = (
 )
 """The places that a move of a shard to another database passes."""
 
+OF_CLOSERS = (
+    "close.after_draft",
+    "close.after_locks",
+    "close.after_number",
+    "close.after_decided",
+    "close.after_events",
+    "close.before_commit",
+    "close.after_commit",
+    "close.before_pdf",
+    "close.after_pdf",
+)
+"""The places that issuing invoices passes."""
+
 NAMES = (
     *OF_WORKERS,
     "stream.between_databases",
@@ -48,6 +61,8 @@ NAMES = (
     *OF_ARCHIVERS,
     *OF_RESTORERS,
     *OF_MOVES,
+    *OF_CLOSERS,
+    "close.drawn_apart",
 )
 """Every place there is, so that a test can go through all of them."""
 

@@ -31,6 +31,7 @@ from domain.issuer.state import (
     number_claim,
     series_stream_id,
 )
+from infra.failpoints import hit
 from infra.postgres.appending import HeadMoved, NewEvent, Rows, append_rows, chained
 from infra.postgres.archived import refuse_archived
 from infra.postgres.mapper import ISSUER_SHAPES, encode_json, topic_of
@@ -203,6 +204,7 @@ class PostgresNumbers:
             numbered = there._drawn_here(issuer_id, details, kind, team_id, subject, at)
             if rows := there.write():
                 append_rows(there._cursor, rows)
+        hit("close.drawn_apart")
         return numbered
 
     def write(self) -> dict[int, list[Rows]]:
