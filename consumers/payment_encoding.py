@@ -53,6 +53,12 @@ def _data(payment: PaymentRecord) -> dict[str, object]:
             "currency": paid.currency,
             "tax_minor": paid.tax_minor,
         }
+    if payment.invoice:
+        data |= {
+            "invoice": payment.invoice,
+            "amount_minor": payment.amount_minor,
+            "currency": payment.currency,
+        }
     if payment.failure:
         data["failure"] = payment.failure
     return data

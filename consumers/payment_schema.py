@@ -13,6 +13,7 @@ from consumers.payment_wire import (
     CURRENCY_PATTERN,
     FAILURE_PATTERN,
     FIELDS_OF,
+    INVOICE_PATTERN,
     MINOR_UNITS_MAX,
     REFERENCE_PATTERN,
     PaymentKind,
@@ -23,7 +24,7 @@ SCHEMA_FILE = Path(__file__).parent / "schemas" / "payment.v1.json"
 
 _PROPERTIES: dict[str, dict[str, object]] = {
     "payment_reference": {
-        "description": "The provider's reference of the payment; it buys once in the team.",
+        "description": "The provider's reference of the payment; it counts once in the team.",
         "type": "string",
         "pattern": f"^{REFERENCE_PATTERN}$",
     },
@@ -45,6 +46,17 @@ _PROPERTIES: dict[str, dict[str, object]] = {
         "minimum": 0,
         "maximum": MINOR_UNITS_MAX,
     },
+    "invoice": {
+        "description": "The number of the invoice, as it is printed.",
+        "type": "string",
+        "pattern": f"^{INVOICE_PATTERN}$",
+    },
+    "amount_minor": {
+        "description": "What was paid, tax included, in minor units of the currency.",
+        "type": "integer",
+        "minimum": 1,
+        "maximum": MINOR_UNITS_MAX,
+    },
     "failure": {
         "description": "The provider's code for why, such as card_declined.",
         "type": "string",
@@ -58,7 +70,7 @@ def payment_schema() -> dict[str, object]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "urn:coffer:schema:payment:v1",
-        "title": "com.coffer.topup and com.coffer.chargeback, v1",
+        "title": "com.coffer.topup, com.coffer.chargeback and com.coffer.invoice, v1",
         "description": "What a payment provider tells; id, source, subject (the team) and time are CloudEvents attributes.",
         "anyOf": [{"$ref": f"#/$defs/{type_of(kind)}"} for kind in FIELDS_OF],
         "$defs": {type_of(kind): data_schema(kind) for kind in FIELDS_OF},

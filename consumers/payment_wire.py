@@ -26,6 +26,7 @@ PaymentKind: TypeAlias = Literal[
     "chargeback.opened",
     "chargeback.won",
     "chargeback.lost",
+    "invoice.paid",
 ]
 """What a payment provider tells: the parts of the CloudEvents type that differ."""
 
@@ -33,6 +34,7 @@ MINOR_UNITS_MAX = 10**15
 REFERENCE_PATTERN = r"[\x21-\x7e]{1,128}"
 AMOUNT_PATTERN = r"(?!0(?:\.0+)?$)(?:0|[1-9][0-9]{0,12})(?:\.[0-9]{1,6})?"
 CURRENCY_PATTERN = r"[A-Z]{3}"
+INVOICE_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._/\-]{0,63}"
 FAILURE_PATTERN = r"[a-z0-9][a-z0-9_.\-]{0,99}"
 
 
@@ -52,6 +54,7 @@ FIELDS_OF: dict[PaymentKind, Fields] = {
     "chargeback.opened": _NAMED,
     "chargeback.won": _NAMED,
     "chargeback.lost": _NAMED,
+    "invoice.paid": Fields(("payment_reference", "invoice", "amount_minor", "currency")),
 }
 
 
@@ -67,7 +70,8 @@ class PaymentRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A fact of the payments stream as it was read: checked, exact, not yet decided.
 
     Times are aware UTC; ``arrived_at`` is the broker's append time. ``amount_micros`` and ``cost_basis`` are there for
-    what is requested or settled, ``failure`` (the provider's code) for what failed.
+    what is requested or settled, ``failure`` (the provider's code) for what failed; ``invoice``, ``amount_minor`` and
+    ``currency`` for money that came for an invoice.
     """
 
     kind: PaymentKind
@@ -80,6 +84,9 @@ class PaymentRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     amount_micros: int = 0
     cost_basis: CostBasis | None = None
     failure: str = ""
+    invoice: str = ""
+    amount_minor: int = 0
+    currency: str = ""
     origin: Origin | None = None
 
     def record_key(self) -> str:
@@ -111,6 +118,9 @@ def _read(record: StreamRecord) -> PaymentRecord:
         amount_micros=_amount(data) if "amount" in required else 0,
         cost_basis=_cost_basis(data) if "price_minor" in required else None,
         failure=_failure(data) if "failure" in required else "",
+        invoice=_invoice(data) if "invoice" in required else "",
+        amount_minor=_minor(data, "amount_minor", 1) if "amount_minor" in required else 0,
+        currency=_currency(data) if "amount_minor" in required else "",
         origin=Origin(record.topic, record.partition, record.offset),
     )
 
@@ -141,20 +151,33 @@ def _amount(data: JsonObject) -> int:
 
 
 def _cost_basis(data: JsonObject) -> CostBasis:
+    return CostBasis(_minor(data, "price_minor"), _currency(data), _minor(data, "tax_minor"))
+
+
+def _currency(data: JsonObject) -> str:
     currency = text_of(data["currency"], "currency")
-    if not re.fullmatch(CURRENCY_PATTERN, currency):
-        raise Unreadable("currency", f"currency {shown(currency)} is not an ISO 4217 code such as 'EUR'")
-    return CostBasis(_minor(data, "price_minor"), currency, _minor(data, "tax_minor"))
+    if re.fullmatch(CURRENCY_PATTERN, currency):
+        return currency
+    raise Unreadable("currency", f"currency {shown(currency)} is not an ISO 4217 code such as 'EUR'")
 
 
-def _minor(data: JsonObject, field: str) -> int:
+def _invoice(data: JsonObject) -> str:
+    text = text_of(data["invoice"], "invoice")
+    if re.fullmatch(INVOICE_PATTERN, text):
+        return text
+    raise Unreadable(
+        "invoice", f"invoice {shown(text)} is not the number of an invoice such as 'CO-2026-000041'"
+    )
+
+
+def _minor(data: JsonObject, field: str, least: int = 0) -> int:
     value = data.get(field, 0)
     # A boolean counts as a number in Python, and 1.0 equals 1: only a whole number is one here.
     if not isinstance(value, int) or isinstance(value, bool):
         raise wrong_kind(value, field, "a whole number of minor units")
-    if not 0 <= value <= MINOR_UNITS_MAX:
+    if not least <= value <= MINOR_UNITS_MAX:
         raise Unreadable(
-            "money", f"{field} {shown(value)} is not 0 to {MINOR_UNITS_MAX} minor units of the currency"
+            "money", f"{field} {shown(value)} is not {least} to {MINOR_UNITS_MAX} minor units of the currency"
         )
     return value
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
 from typing_extensions import override
@@ -19,6 +20,7 @@ from consumers.settling import Parsed, PartitionRead, Place, Progress, Refused, 
 from consumers.stream_record import StreamRecord
 from domain.account.chargebacks import lose_chargeback, open_chargeback, win_chargeback
 from domain.account.claims import claim_of
+from domain.account.collecting import pay_invoice
 from domain.account.decision import Decision, copy_of
 from domain.account.events import (
     AccountEvent,
@@ -28,11 +30,13 @@ from domain.account.events import (
     ChargebackWon,
     CostBasis,
     CreditsToppedUp,
+    InvoicePaid,
     TopUpFailed,
     TopUpRequested,
 )
 from domain.account.funding import fail_top_up, request_top_up, top_up_credits, top_up_on_file
 from domain.account.index import IndexOverlay
+from domain.account.standing import invoice_payment
 from domain.actors import Actor
 from domain.errors import LedgerError
 
@@ -168,6 +172,17 @@ def _lost(decision: Decision, payment: PaymentRecord, record_key: str) -> None:
     lose_chargeback(decision, payment.payment_reference, record_key=record_key)
 
 
+def _paid(decision: Decision, payment: PaymentRecord, record_key: str) -> None:
+    pay_invoice(
+        decision,
+        payment.invoice,
+        payment_reference=payment.payment_reference,
+        amount_minor=payment.amount_minor,
+        currency=payment.currency,
+        record_key=record_key,
+    )
+
+
 _RULES: dict[PaymentKind, Callable[[Decision, PaymentRecord, str], None]] = {
     "topup.requested": _request,
     "topup.settled": _settled,
@@ -175,6 +190,7 @@ _RULES: dict[PaymentKind, Callable[[Decision, PaymentRecord, str], None]] = {
     "chargeback.opened": _opened,
     "chargeback.won": _won,
     "chargeback.lost": _lost,
+    "invoice.paid": _paid,
 }
 
 _CHARGEBACKS: dict[PaymentKind, str] = {
@@ -184,18 +200,31 @@ _CHARGEBACKS: dict[PaymentKind, str] = {
 }
 """The state of a chargeback that each kind tells, as the index has it."""
 
-Terms = tuple[PaymentKind, str, int, CostBasis | None, str]
-"""Kind, payment reference, credits, what was paid, failure: what a payment record says that counts."""
+
+class Terms(NamedTuple):
+    """What a payment record says that counts."""
+
+    kind: PaymentKind
+    payment_reference: str
+    amount_micros: int = 0
+    cost_basis: CostBasis | None = None
+    failure: str = ""
+    invoice: str = ""
+    amount_minor: int = 0
+    currency: str = ""
 
 
 def terms_of_record(payment: PaymentRecord) -> Terms:
     """What the record says."""
-    return (
+    return Terms(
         payment.kind,
         payment.payment_reference,
         payment.amount_micros,
         payment.cost_basis,
         payment.failure,
+        payment.invoice,
+        payment.amount_minor,
+        payment.currency,
     )
 
 
@@ -203,17 +232,25 @@ def terms_of_event(event: AccountEvent | None) -> Terms | None:
     """What the record said that became this event; None for an event that no payment record becomes, or that is archived."""
     match event:
         case TopUpRequested():
-            return ("topup.requested", event.payment_reference, event.amount_micros, event.cost_basis, "")
+            return Terms("topup.requested", event.payment_reference, event.amount_micros, event.cost_basis)
         case CreditsToppedUp():
-            return ("topup.settled", event.payment_reference, event.amount_micros, event.lot.cost_basis, "")
+            return Terms("topup.settled", event.payment_reference, event.amount_micros, event.lot.cost_basis)
         case TopUpFailed() | AutoTopUpFailed():
-            return ("topup.failed", event.payment_reference, 0, None, event.failure)
+            return Terms("topup.failed", event.payment_reference, failure=event.failure)
         case ChargebackOpened():
-            return ("chargeback.opened", event.payment_reference, 0, None, "")
+            return Terms("chargeback.opened", event.payment_reference)
         case ChargebackWon():
-            return ("chargeback.won", event.payment_reference, 0, None, "")
+            return Terms("chargeback.won", event.payment_reference)
         case ChargebackLost():
-            return ("chargeback.lost", event.payment_reference, 0, None, "")
+            return Terms("chargeback.lost", event.payment_reference)
+        case InvoicePaid():
+            return Terms(
+                "invoice.paid",
+                event.payment_reference,
+                invoice=event.invoice,
+                amount_minor=event.amount_minor,
+                currency=event.currency,
+            )
     return None
 
 
@@ -223,6 +260,10 @@ def _is_so_already(decision: Decision, payment: PaymentRecord) -> bool:
     if payment.kind in _CHARGEBACKS:
         entry = decision.index.entry("chargeback", reference)
         return entry is not None and msgspec.json.decode(entry, type=str) == _CHARGEBACKS[payment.kind]
+    if payment.kind == "invoice.paid":
+        paid = invoice_payment(decision.index, reference)
+        told = (payment.invoice, payment.amount_minor, payment.currency)
+        return paid is not None and (paid.invoice, paid.amount_minor, paid.currency) == told
     top_up = top_up_on_file(decision, reference)
     if top_up is None:
         return False
@@ -244,8 +285,13 @@ def _cost_basis(payment: PaymentRecord) -> CostBasis:
 def _shown(terms: Terms | None, event: AccountEvent | None = None) -> str:
     if terms is None:
         return type(event).__name__ if event is not None else "archived usage"
-    kind, reference, micros, paid, failure = terms
-    said = [reference, *([f"{micros} micro-credits"] if micros else []), *([failure] if failure else [])]
+    paid, said = terms.cost_basis, [terms.payment_reference]
+    if terms.amount_micros:
+        said.append(f"{terms.amount_micros} micro-credits")
+    if terms.failure:
+        said.append(terms.failure)
     if paid is not None:
         said.append(f"{paid.price_minor} + {paid.tax_minor} {paid.currency}")
-    return f"{kind} ({', '.join(said)})"
+    if terms.invoice:
+        said.append(f"{terms.amount_minor} {terms.currency} of invoice {terms.invoice}")
+    return f"{terms.kind} ({', '.join(said)})"

@@ -61,6 +61,7 @@ Reason = Literal[
     "money",
     "currency",
     "failure",
+    "invoice",
     "too_old",
     "in_the_future",
 ]
@@ -161,9 +162,12 @@ REASONS: dict[Reason, Meaning] = {
     "amount": _rejected(
         "`amount` is not credits above 0 as a plain decimal string: at most six places, no sign, no exponent."
     ),
-    "money": _rejected("`price_minor` or `tax_minor` is not 0 to 10^15 minor units."),
+    "money": _rejected(
+        "`price_minor` or `tax_minor` is not 0 to 10^15 minor units, or `amount_minor` not 1 to 10^15."
+    ),
     "currency": _rejected("`currency` is not three capital letters (ISO 4217)."),
     "failure": _rejected("`failure` is not a code of 1 to 100 lower-case letters, digits or `_.-`."),
+    "invoice": _rejected("`invoice` is not 1 to 64 ASCII letters, digits or `._/-`."),
     "too_old": _parked("It occurred more than 400 days before it arrived, and its source is not historic."),
     "in_the_future": _parked("It occurred more than 5 minutes after it arrived."),
 }

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from domain.account.decision import Decision
 from domain.account.due import pass_time
 from domain.account.events import CreditNoteIssued, CreditNoteLine, InvoicePaid, InvoiceUncollectible
+from domain.account.funding import require_no_invoice_paid, top_up_on_file
 from domain.account.invoicing import require_fresh, require_invoice, require_reason
-from domain.account.standing import InvoiceOnFile, Money, invoice_payment
+from domain.account.standing import InvoiceOnFile, Money
 from domain.errors import (
     CreditNoteRefused,
     InvoiceIsVoid,
@@ -70,18 +71,12 @@ def pay_invoice(
 
 
 def _require_new_reference(decision: Decision, payment_reference: str) -> None:
-    paid = invoice_payment(decision.index, payment_reference)
-    if paid is None and decision.index.entry("top_up", payment_reference) is None:
-        return
-    what = (
-        "a top-up"
-        if paid is None
-        else f"{paid.amount_minor} minor units of {paid.currency} of invoice {paid.invoice}"
-    )
-    raise PaymentReferenceUsed(
-        f"payment reference {payment_reference!r} is on file for {what}: a payment counts once",
-        payment_reference=payment_reference,
-    )
+    require_no_invoice_paid(decision, payment_reference)
+    if top_up_on_file(decision, payment_reference) is not None:
+        raise PaymentReferenceUsed(
+            f"payment reference {payment_reference!r} is on file for a top-up: a payment counts once",
+            payment_reference=payment_reference,
+        )
 
 
 def mark_uncollectible(decision: Decision, invoice: str) -> dict[str, int]:

@@ -26,6 +26,7 @@ from domain.account.events import (
 from domain.account.index import TopUp
 from domain.account.lots import NEVER
 from domain.account.opening import require_active, require_open
+from domain.account.standing import invoice_payment
 from domain.account.state import OPEN_LOTS_MAX, TeamAccount
 from domain.amounts import AMOUNT_MAX, format_credits
 from domain.errors import (
@@ -97,6 +98,7 @@ def top_up_credits(
     PaymentRefused when other terms were requested under the reference; as ``grant_credits``.
     """
     require_open(decision.account)
+    require_no_invoice_paid(decision, payment_reference)
     _require_unsettled(decision, payment_reference, amount_micros, cost_basis)
     terms = new_lot(decision, amount_micros, "purchased", asked, cost_basis)
     account = decision.account
@@ -131,6 +133,7 @@ def request_top_up(
     Raises: PaymentReferenceUsed when the reference is on file; AmountOutOfRange; AccountSuspended; AccountClosed.
     """
     require_active(decision.account)
+    require_no_invoice_paid(decision, payment_reference)
     on_file = top_up_on_file(decision, payment_reference)
     if on_file is not None:
         raise PaymentReferenceUsed(
@@ -246,6 +249,17 @@ def line_held(account: TeamAccount, origin_lot_id: str) -> list[HoldLine]:
         for held in hold.lines
         if held.lot_id in line
     ]
+
+
+def require_no_invoice_paid(decision: Decision, payment_reference: str) -> None:
+    """The payment reference paid no invoice. Raises: PaymentReferenceUsed."""
+    paid = invoice_payment(decision.index, payment_reference)
+    if paid is not None:
+        raise PaymentReferenceUsed(
+            f"payment reference {payment_reference!r} is on file for {paid.amount_minor} minor units of {paid.currency} "
+            f"of invoice {paid.invoice}: a payment counts once",
+            payment_reference=payment_reference,
+        )
 
 
 def top_up_on_file(decision: Decision, payment_reference: str) -> TopUp | None:

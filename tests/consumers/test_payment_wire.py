@@ -28,6 +28,12 @@ BOUGHT: dict[str, Any] = {
 }
 FAILED: dict[str, Any] = {"payment_reference": "pay-1", "failure": "card_declined"}
 NAMED: dict[str, Any] = {"payment_reference": "pay-1"}
+PAID: dict[str, Any] = {
+    "payment_reference": "pay-1",
+    "invoice": "CO-2026-000041",
+    "amount_minor": 17_731,
+    "currency": "EUR",
+}
 DATA: dict[PaymentKind, dict[str, Any]] = {
     "topup.requested": BOUGHT,
     "topup.settled": BOUGHT,
@@ -35,6 +41,7 @@ DATA: dict[PaymentKind, dict[str, Any]] = {
     "chargeback.opened": NAMED,
     "chargeback.won": NAMED,
     "chargeback.lost": NAMED,
+    "invoice.paid": PAID,
 }
 KINDS: tuple[PaymentKind, ...] = get_args(PaymentKind)
 
@@ -80,6 +87,9 @@ def a_payment(kind: PaymentKind) -> PaymentRecord:
         amount_micros=12_500_000 if bought else 0,
         cost_basis=CostBasis(250, "EUR", 48) if bought else None,
         failure=data.get("failure", ""),
+        invoice=data.get("invoice", ""),
+        amount_minor=data.get("amount_minor", 0),
+        currency="EUR" if "invoice" in data else "",
         origin=Origin("credits.payments.v1", 3, 42),
     )
 
@@ -144,6 +154,20 @@ def test_what_was_bought_is_exact_or_refused(changes: dict[str, object], reason:
 @pytest.mark.parametrize("code", ["", "Card declined", "x" * 101, "card_declined\n", "-"])
 def test_a_failure_is_a_code(code: str) -> None:
     assert reason_of(a_record(json.dumps(FAILED | {"failure": code}).encode(), "topup.failed")) == "failure"
+
+
+@pytest.mark.parametrize(("changes", "reason"), [
+    ({"invoice": ""}, "invoice"), ({"invoice": "CO 1"}, "invoice"), ({"invoice": "x" * 65}, "invoice"),
+    ({"invoice": "CO-1\n"}, "invoice"), ({"invoice": 41}, "wrong_type"), ({"amount_minor": 0}, "money"),
+    ({"amount_minor": 10**15 + 1}, "money"), ({"amount_minor": True}, "wrong_type"), ({"amount_minor": "1"}, "wrong_type"),
+    ({"currency": "eur"}, "currency"), ({"amount": "1"}, "unknown_field"), ({"tax_minor": 1}, "unknown_field"),
+])  # fmt: skip
+def test_what_was_paid_of_an_invoice_is_exact_or_refused(changes: dict[str, object], reason: str) -> None:
+    value = json.dumps(PAID | changes)
+
+    assert reason_of(a_record(value.encode(), "invoice.paid")) == reason
+    is_valid = jsonschema_rs.Draft202012Validator(data_schema("invoice.paid")).is_valid(json.loads(value))
+    assert not is_valid or changes == {"invoice": "CO-1\n"}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,12 +16,24 @@ from consumers.settling import PartitionRead
 from consumers.stream_record import StreamRecord
 from consumers.usage import settle_reads
 from domain.account.claims import claim_of
-from domain.account.events import ChargebackOpened, CostBasis, CreditsToppedUp, DebtRepaid, TopUpRequested
+from domain.account.decision import Decision
+from domain.account.due import pass_time
+from domain.account.events import (
+    ChargebackOpened,
+    CostBasis,
+    CreditsToppedUp,
+    DebtRepaid,
+    InvoicePaid,
+    TopUpRequested,
+)
+from tests.builders import TESTER
 from tests.consumers.batch_stories import PARTITIONS, a_card, a_read, a_record
 from tests.consumers.payment_stories import BASIS, PAYMENTS, a_payment, a_payments_read, placed
+from tests.domain.paperwork import due, issued, voided
 from tests.memory_batches import MemoryBatchStore
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+DECEMBER = datetime(2026, 12, 5, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -186,6 +199,116 @@ def test_a_payment_that_failed_may_still_settle(store: MemoryBatchStore) -> None
         "applied topup.settled",
         "duplicate",
     ]
+
+
+def paid(record_id: str, amount: int, reference: str, **changes: Any) -> PaymentRecord:
+    """Money for acme's invoice."""
+    told_of: dict[str, Any] = {
+        "invoice": "CO-2026-000001",
+        "amount_minor": amount,
+        "currency": "EUR",
+    } | changes
+    return a_payment("invoice.paid", record_id, reference, at=DECEMBER, **told_of)
+
+
+@pytest.fixture
+def invoiced(store: MemoryBatchStore) -> MemoryBatchStore:
+    """Acme's November is invoiced over EUR 400.00; it is 5 December."""
+    store.now = DECEMBER
+    decision = Decision(store.accounts["acme"], DECEMBER, TESTER, store.indexes["acme"])
+    pass_time(decision)
+    issued(decision, 1, due(40_000))
+    store.events["acme"] += decision.events
+    return store
+
+
+def test_an_invoice_is_paid_in_parts_beyond_and_never_twice_by_one_payment(
+    invoiced: MemoryBatchStore,
+) -> None:
+    """I4: the copy under the same id, and the same payment told under another, change nothing."""
+    batch = settle_payments(
+        invoiced,
+        [
+            a_payments_read(
+                paid("e1", 15_000, "sepa-1"),
+                paid("e1", 15_000, "sepa-1"),
+                paid("e2", 15_000, "sepa-1"),
+                paid("e1", 15_001, "sepa-1"),
+                paid("e3", 26_000, "sepa-2"),
+            )
+        ],
+    )
+
+    assert outcomes(batch) == [
+        "applied invoice.paid",
+        "duplicate",
+        "duplicate",
+        "conflict",
+        "applied invoice.paid",
+    ]
+    first, last = invoiced.events["acme"][-2:]
+    assert isinstance(first, InvoicePaid)
+    assert isinstance(last, InvoicePaid)
+    assert (first.paid_after_minor, first.is_settled, first.over_minor) == (15_000, False, 0)
+    assert (last.paid_after_minor, last.is_settled, last.over_minor) == (41_000, True, 1_000)
+    assert "15000 EUR of invoice CO-2026-000001) there" in batch.outcomes[3].detail
+
+
+def test_money_for_no_invoice_a_void_one_or_in_another_currency_is_parked(invoiced: MemoryBatchStore) -> None:
+    """Each for a stable reason; a payment that bought credits pays no invoice, and the other way round."""
+    decision = Decision(
+        invoiced.accounts["acme"], DECEMBER, TESTER, invoiced.indexes["acme"], reason="wrong company"
+    )
+    voided(decision, "CO-2026-000001", 2, reissue=True)
+    issued(decision, 3, due(40_000))
+    invoiced.events["acme"] += decision.events
+    batch = settle_payments(
+        invoiced,
+        [
+            a_payments_read(
+                paid("e1", 1, "sepa-1", invoice="CO-2026-000009"),
+                paid("e2", 1, "sepa-2"),
+                paid("e3", 1, "sepa-3", invoice="CO-2026-000003", currency="USD"),
+                paid("e4", 1, "sepa-4", invoice="CO-2026-000002"),
+                a_payment("topup.settled", "e5", "sepa-5", at=DECEMBER),
+                paid("e6", 1, "sepa-5", invoice="CO-2026-000003"),
+                paid("e7", 1, "sepa-6", invoice="CO-2026-000003"),
+                a_payment("topup.settled", "e8", "sepa-6", at=DECEMBER),
+                a_payment("topup.requested", "e9", "sepa-6", at=DECEMBER),
+                paid("e10", 2, "sepa-6", invoice="CO-2026-000003"),
+            )
+        ],
+    )
+
+    assert outcomes(batch) == [
+        "parked unknown_invoice",
+        "parked invoice_void",
+        "parked other_currency",
+        "parked unknown_invoice",
+        "applied topup.settled",
+        "parked payment_reference_used",
+        "applied invoice.paid",
+        "parked payment_reference_used",
+        "parked payment_reference_used",
+        "parked payment_reference_used",
+    ]
+
+
+def test_a_payment_that_came_before_its_invoice_is_applied_by_a_retry(store: MemoryBatchStore) -> None:
+    store.now = DECEMBER
+    early = settle_payments(store, [a_payments_read(paid("e1", 40_000, "sepa-1"))])
+    decision = Decision(store.accounts["acme"], DECEMBER, TESTER, store.indexes["acme"])
+    pass_time(decision)
+    issued(decision, 1, due(40_000))
+    store.events["acme"] += decision.events
+
+    with store.transaction() as transaction:
+        retried = retry_letter(early.dead_letters[0], transaction, a_card())
+        transaction.write(retried.batch)
+
+    assert (outcomes(early), retried.outcome, retried.reason) == (
+        ["parked unknown_invoice"], "applied", "invoice.paid",
+    )  # fmt: skip
 
 
 def test_what_cannot_be_read_is_rejected_and_lies_untouched_among_the_dead_letters(
