@@ -187,7 +187,14 @@ def derive(events: Iterable[RecordedEvent], issued: InvoiceIssued, history: Hist
             f"invoice {issued.invoice} closed with {issued.closing_micros} micro-credits, its events with "
             f"{found.closing_micros} at version {found.period.closed_version}",
         )
-    return found.issued(issued)
+    document = found.issued(issued)
+    if money_due(document) != issued.due:
+        raise NotTied(
+            history.team_id,
+            issued.closed_version,
+            f"the money of invoice {issued.invoice} is not that of its events",
+        )
+    return document
 
 
 def open_drafts(events: Iterable[RecordedEvent], history: History | None = None) -> list[Draft]:
