@@ -43,9 +43,13 @@ def period_text(start: datetime) -> str:
     return instant_text(start)
 
 
-def period_label(start: datetime, zone: str) -> str:
-    """The period's name: year and month in which clocks in the zone show its start, such as "2026-11"."""
-    wall = shown(start, zone_named(zone))
+def period_label(start: datetime, end: datetime, zone: str, anchor_day: int) -> str:
+    """The period's name: year and month in which clocks in the zone show its start, such as "2026-11".
+
+    Bounds that a change of zone or of its rules has moved may begin a day early: what counts is the start of the whole period
+    that holds their middle, so no two periods of a team have one name.
+    """
+    wall = shown(period_bounds(start + (end - start) / 2, zone, anchor_day)[0], zone_named(zone))
     return f"{wall.year:04d}-{wall.month:02d}"
 
 

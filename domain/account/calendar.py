@@ -23,8 +23,6 @@ LATE_GRACE = timedelta(hours=24)
 STUB_MIN = timedelta(days=2)
 """A shorter period, cut off by a change of zone, is none of its own."""
 
-_INSTANT = timedelta(microseconds=1)
-
 
 class _Span(NamedTuple):
     """A value in force, from when (None: it is the first) until when (None: nothing follows)."""
@@ -62,12 +60,9 @@ def period_at(account: TeamAccount, index: AccountIndex, at: datetime) -> tuple[
     return _merged(_span(account.zones, index, "zone", at), at, account.anchor_day)
 
 
-def label_at(account: TeamAccount, index: AccountIndex, start: datetime) -> str:
-    """Year and month of the period that starts there, by the clocks that were in force until then.
-
-    Where the team's zone changes, the new clocks may still show the last day of the month before.
-    """
-    return period_label(start, zone_at(account, index, start - _INSTANT))
+def label_at(account: TeamAccount, index: AccountIndex, start: datetime, end: datetime) -> str:
+    """The name of the period with these bounds, by the clocks in force when it starts: its year and month."""
+    return period_label(start, end, zone_at(account, index, start), account.anchor_day)
 
 
 def period_after(account: TeamAccount, index: AccountIndex, start: datetime) -> datetime:

@@ -36,7 +36,7 @@ def close_period(decision: Decision, effective_at: datetime, reason: str | None 
             period_start=start,
             period_end=end,
             zone=zone_at(account, decision.index, start),
-            label=label_at(account, decision.index, start),
+            label=label_at(account, decision.index, start, end),
             following_end=period_after(account, decision.index, end),
             settled_after_micros=account.settled_micros,
             debt_after_micros=account.debt_micros,

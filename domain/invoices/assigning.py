@@ -79,7 +79,7 @@ class Books:
     def _computed(self, bounds: tuple[datetime, datetime]) -> BillingPeriod:
         start, end = bounds
         zone = zone_at(self._account, self._index, start)
-        return BillingPeriod(start, end, zone, label_at(self._account, self._index, start))
+        return BillingPeriod(start, end, zone, label_at(self._account, self._index, start, end))
 
 
 def closed_period(recorded: RecordedEvent, event: PeriodClosed) -> BillingPeriod:
