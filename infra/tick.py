@@ -1,4 +1,6 @@
-"""The tick process: books what is due on teams that nobody asks about, and keeps accounts as they were, every so many seconds."""
+"""The tick process: every so many seconds it books what is due on teams that nobody asks about, issues invoices of periods that
+closed, and keeps accounts as they were.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,7 @@ import structlog
 from domain.errors import Busy, UnknownEventShape
 from domain.ledger import OutcomeUnknown
 from domain.ticking import DueStore, tick
+from infra.closing import Closer
 from infra.postgres.due_teams import DueTeams
 from infra.postgres.kept_heads import Keeper, KeptSoFar
 
@@ -82,12 +85,18 @@ class TickLoop:
     """
 
     def __init__(
-        self, store: DueStore, due: DueTeams, every_seconds: float, keeper: Keeper | None = None
+        self,
+        store: DueStore,
+        due: DueTeams,
+        every_seconds: float,
+        keeper: Keeper | None = None,
+        closer: Closer | None = None,
     ) -> None:
         self._store = store
         self._due = due
         self._every_seconds = every_seconds
         self._keeper = keeper
+        self._closer = closer
         self._stop = Event()
 
     def stop(self) -> None:
@@ -100,6 +109,7 @@ class TickLoop:
         while not self._stop.is_set():
             next_at = time.monotonic() + self._every_seconds
             told = told.plus(self._round())
+            self._close()
             self._keep(next_at)
             self._stop.wait(max(0.0, next_at - time.monotonic()))
         return told
@@ -116,6 +126,15 @@ class TickLoop:
             log.info("time_passed", **msgspec.structs.asdict(done), took_ms=took)
         return done
 
+    def _close(self) -> None:
+        """Periods that closed have their invoices, documents their PDFs."""
+        if self._closer is None:
+            return
+        try:
+            self._closer.run(stop=self._stop.is_set)
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            log.warning("closer_lost_database", error=str(error))
+
     def _keep(self, until: float) -> None:
         """Accounts are kept, a few at a time, until it is time for the next tick."""
         if self._keeper is None:
@@ -131,9 +150,15 @@ class TickLoop:
             log.info("accounts_kept", **msgspec.structs.asdict(made), took_ms=took)
 
 
-def run(store: DueStore, due: DueTeams, every_seconds: float, keeper: Keeper | None = None) -> Ticked:
+def run(
+    store: DueStore,
+    due: DueTeams,
+    every_seconds: float,
+    keeper: Keeper | None = None,
+    closer: Closer | None = None,
+) -> Ticked:
     """Ticks in this process until SIGTERM or SIGINT; returns what was booked in all."""
-    loop = TickLoop(store, due, every_seconds, keeper)
+    loop = TickLoop(store, due, every_seconds, keeper, closer)
 
     def stop(number: int, frame: FrameType | None) -> None:
         loop.stop()

@@ -145,14 +145,15 @@ def tick(
     ] = None,
     output: OutputOption = Output.table,
 ) -> None:
-    """Book what time alone did on teams that nobody asks about: expired credits and holds, turns of periods.
+    """Book what time alone did on teams that nobody asks about: expired credits and holds, turns and closes of periods.
 
-    Running it twice, or beside anything else, books nothing twice. With --every, what time is left goes into snapshots of
-    accounts, as `coffer snapshots` makes them. Exit 1 when an account could not be read.
+    Periods that closed get their invoices. Running it twice, or beside anything else, books nothing twice. With --every, what
+    time is left goes into snapshots of accounts, as `coffer snapshots` makes them. Exit 1 when an account could not be read.
     Example: coffer tick --every 15
     """
     import msgspec
 
+    from infra.closing import Closer
     from infra.postgres.kept_heads import Keeper
     from infra.tick import run, tick_due_teams
 
@@ -160,15 +161,21 @@ def tick(
     ticker = Ticker()
     with wired() as wiring:
         if every is not None:
-            told = run(wiring.ledger_store, wiring.due_teams, every, Keeper(wiring.shards))
+            closer, keeper = Closer(wiring.shards), Keeper(wiring.shards)
+            told = run(wiring.ledger_store, wiring.due_teams, every, keeper, closer)
+            fields, failed = msgspec.to_builtins(told), told.failed
         else:
             told = tick_due_teams(
                 wiring.ledger_store,
                 wiring.due_teams,
                 progress=lambda so_far: ticker.tell(f"{so_far.teams} teams, {so_far.events} events"),
             )
-    show_one(msgspec.to_builtins(told), output)
-    if told.failed:
+            fields, failed = msgspec.to_builtins(told), told.failed
+            closed = Closer(wiring.shards).run()
+            failed += closed.failed
+            fields |= {"invoices": closed.invoices, "pdfs": closed.pdfs}
+    show_one(fields, output)
+    if failed:
         raise typer.Exit(DIFFERENCE)
 
 

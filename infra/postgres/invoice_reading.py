@@ -70,7 +70,7 @@ class InvoiceReading:
     def __init__(
         self, cursor: Cursor[TupleRow], shard: int, account: TeamAccount, index: AccountIndex | None = None
     ) -> None:
-        self._cursor = cursor
+        self.cursor = self._cursor = cursor
         self._shard = shard
         self._account = account
         self._stream = account_id(account.team_id)
@@ -84,6 +84,11 @@ class InvoiceReading:
     def team_id(self) -> str:
         """Whose it is."""
         return self._account.team_id
+
+    @property
+    def issuer_id(self) -> str:
+        """Who sells to the team."""
+        return self._account.issuer_id
 
     @property
     def books(self) -> Books:
