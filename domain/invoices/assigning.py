@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
+from domain.account.applying import opened
 from domain.account.calendar import label_at, period_at, zone_at
 from domain.account.events import (
     AccountEvent,
@@ -20,9 +21,10 @@ from domain.account.events import (
     HoldCaptured,
     PeriodClosed,
     RecordedEvent,
+    ZoneChangeScheduled,
 )
-from domain.account.index import AccountIndex
-from domain.account.state import TeamAccount
+from domain.account.index import AccountIndex, EmptyIndex
+from domain.account.state import Dated, TeamAccount
 
 
 class BillingPeriod(NamedTuple):
@@ -80,6 +82,38 @@ class Books:
         start, end = bounds
         zone = zone_at(self._account, self._index, start)
         return BillingPeriod(start, end, zone, label_at(self._account, self._index, start, end))
+
+
+class RunningBooks:
+    """The periods of a team while its events go by, from the one that opened the account: each event in order is learnt once.
+
+    Memory grows with the number of closed periods.
+    """
+
+    def __init__(self, event: AccountOpened) -> None:
+        self.account = opened(event)
+        self._closed: list[BillingPeriod] = []
+
+    def learn(self, recorded: RecordedEvent) -> None:
+        """The books are as after the event."""
+        event = recorded.event
+        if isinstance(event, PeriodClosed):
+            self._closed.append(closed_period(recorded, event))
+            self.account.books_start, self.account.books_end = event.period_end, event.following_end
+        elif isinstance(event, ZoneChangeScheduled):
+            self.account.zones.append(Dated(event.effective_at, event.zone))
+
+    @property
+    def books(self) -> Books:
+        """The periods as they are now."""
+        return Books(self.account, EmptyIndex(), self._closed)
+
+    def start_for(self, service_at: datetime) -> datetime:
+        """The start of the period on whose invoice an event is that serves ``service_at`` and comes next."""
+        account = self.account
+        if service_at < account.books_end:
+            return account.books_start
+        return period_at(account, EmptyIndex(), service_at)[0]
 
 
 def closed_period(recorded: RecordedEvent, event: PeriodClosed) -> BillingPeriod:

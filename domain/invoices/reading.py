@@ -10,21 +10,17 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from domain.account.applying import opened
 from domain.account.events import (
     CHARGES,
     AccountOpened,
     Charge,
     CreditsToppedUp,
-    PeriodClosed,
     PlanAssigned,
     PlanTerms,
     RecordedEvent,
-    ZoneChangeScheduled,
 )
-from domain.account.index import EmptyIndex, TopUp
-from domain.account.state import Dated, TeamAccount
-from domain.invoices.assigning import BillingPeriod, Books, closed_period
+from domain.account.index import TopUp
+from domain.invoices.assigning import Books, RunningBooks
 
 USED_AHEAD_MAX = timedelta(minutes=6)
 """Usage may occur five minutes after its arrival by the broker's clock, which may be ahead of the ledger's by seconds."""
@@ -68,16 +64,16 @@ class WholeHistory:
         self._events = list(events)
         self._plans: dict[tuple[str, int], PlanTerms] = {}
         self._top_ups: dict[str, TopUp] = {}
-        self._closed: list[BillingPeriod] = []
-        self._account = _opened(self._events)
-        for recorded in self._events[1:]:
+        running = RunningBooks(_opening(self._events))
+        for recorded in self._events:
+            running.learn(recorded)
             self._learn(recorded)
-        self._books = Books(self._account, EmptyIndex(), self._closed)
+        self._team_id, self._books = running.account.team_id, running.books
 
     @property
     def team_id(self) -> str:
         """Whose it is."""
-        return self._account.team_id
+        return self._team_id
 
     @property
     def books(self) -> Books:
@@ -102,27 +98,17 @@ class WholeHistory:
 
     def _learn(self, recorded: RecordedEvent) -> None:
         event = recorded.event
-        if isinstance(event, PeriodClosed):
-            self._closed.append(closed_period(recorded, event))
-            self._account.books_start, self._account.books_end = event.period_end, event.following_end
-        elif isinstance(event, ZoneChangeScheduled):
-            self._account.zones.append(Dated(event.effective_at, event.zone))
-        elif isinstance(event, PlanAssigned):
+        if isinstance(event, PlanAssigned):
             self._plans[event.plan.plan_id, event.plan.version] = event.plan
         elif isinstance(event, CreditsToppedUp):
-            self._top_ups[event.payment_reference] = TopUp(
-                "settled",
-                recorded.originator_version,
-                event.amount_micros,
-                event.lot.cost_basis,
-                event.lot.lot_id,
-            )
+            basis, lot_id, version = event.lot.cost_basis, event.lot.lot_id, recorded.originator_version
+            top_up = TopUp("settled", version, event.amount_micros, basis, lot_id)
+            self._top_ups[event.payment_reference] = top_up
 
 
-def _opened(events: list[RecordedEvent]) -> TeamAccount:
-    """The account that the first event opens: of all its state, what its calendar needs."""
+def _opening(events: list[RecordedEvent]) -> AccountOpened:
     if not events or not isinstance(events[0].event, AccountOpened):
         raise ValueError(
             "a whole history begins with the event that opened the account: give a History for a part of one"
         )
-    return opened(events[0].event)
+    return events[0].event
