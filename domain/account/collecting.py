@@ -121,7 +121,8 @@ def require_creditable(
         )
     _check_lines(invoice, lines)
     money, gross = on_file.money[currency], gross_of(lines)
-    if gross > (left := money.gross_minor - money.credited_minor):
+    # Where a bank took more back than was sold, the invoice is below zero: nothing of it can be given back.
+    if gross > (left := max(money.gross_minor - money.credited_minor, 0)):
         raise CreditNoteRefused(
             f"lines of {gross} minor units of {currency}: invoice {invoice} has {left} left to give back",
             invoice=invoice,

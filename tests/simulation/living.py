@@ -14,6 +14,7 @@ from domain.account.chargebacks import open_chargeback, win_chargeback
 from domain.account.events import CreditsCharged
 from domain.usage import UsageRecord
 from tests.simulation import laws
+from tests.simulation.closer import Closer
 from tests.simulation.oracle import Oracle
 from tests.simulation.product import Product, catalogue, passed, view
 from tests.simulation.stories import Again, Step, Story, Tick, story_of
@@ -32,6 +33,9 @@ ALIKE = [
     {"account_already_open", "account_closed"},
 ]
 """Refusals that stand for one another where several are right at once."""
+
+PAPERWORK_SHARE = 0.3
+"""At so many month ends one team is invoiced."""
 
 
 @dataclass
@@ -67,6 +71,7 @@ class _Life:
         self.product, self.oracle = Product(story.steps[0].at), Oracle()
         self.refolded: dict[str, laws.Refolded] = {}
         self.rng = Random(story.seed + 1)
+        self.closer = Closer(self.product, self.rng)
         self.ends = list(story.month_ends)
         self.index, self.step = 0, story.steps[0]
 
@@ -125,6 +130,16 @@ class _Life:
             self.compare(team_id, at)
             self.lived.team_months += 1
         self.on_copies(self.rng.choice(teams), at)
+        # Documents read a whole life each time, which costs as much as living it.
+        if self.rng.random() < PAPERWORK_SHARE:
+            self.paperwork(self.rng.choice(teams), at)
+
+    def paperwork(self, team_id: str, at: datetime) -> None:
+        """The team is invoiced up to here, something becomes of an invoice, and its credits are as they were."""
+        self.product.store.now = at
+        self.closer.invoice(team_id)
+        self.closer.settle(team_id)
+        self.compare(team_id, at)
 
     def on_copies(self, team_id: str, at: datetime) -> None:
         """What would come of charges, refunds and chargebacks here and now."""
@@ -144,6 +159,10 @@ class _Life:
             at = max(self.step.at, *self.story.month_ends)
             for end in self.ends:
                 self.month_end(end)
+            paid_for = self.rng.choice(sorted(self.product.store.teams))
+            self.paperwork(paid_for, at)
+            self.closer.invoice(paid_for)
+            self.closer.look(paid_for)
             for team_id, team in self.product.store.teams.items():
                 whole = laws.Refolded()
                 whole.catch_up(team_id, team)
