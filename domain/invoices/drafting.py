@@ -5,7 +5,7 @@ Memory grows with the number of lines, of refunds and of sales, never with the n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import NamedTuple
 
@@ -19,13 +19,12 @@ from domain.account.events import (
     CreditsToppedUp,
     InvoiceIssued,
     MoneyDue,
-    MovingEvent,
     PlanAssigned,
     PlanTerms,
     RecordedEvent,
 )
 from domain.billing import BillingDetails
-from domain.invoices.assigning import BillingPeriod, served_at
+from domain.invoices.assigning import BillingPeriod
 from domain.invoices.credit_sums import CreditSums, add_to
 from domain.invoices.document import (
     SHAPE,
@@ -134,32 +133,7 @@ def draft(
     what the invoice before closed with; it is found from the events where not given, and checked against them where given.
     Raises: NotTied when the events do not add up.
     """
-    sorting, kept = Sorting(period, history, until_version), _Kept(history)
-    for placed in sorting.mine(events):
-        event = placed.recorded.event
-        add_to(kept.credits, event)
-        if placed.charge is None:
-            kept.sell(event)
-        elif isinstance(event, ChargeRefunded):
-            kept.lines.refund(placed.charge, event.amount_micros, placed.earlier)
-        else:
-            kept.lines.charge(placed.charge, placed.earlier)
-    opening = sorting.opening_micros(opening_micros)
-    if kept.lines.total_micros != kept.credits.used - kept.credits.refunded:
-        raise NotTied(
-            history.team_id, sorting.version, "the lines do not sum to what was used less what was refunded"
-        )
-    return Draft(
-        team=history.team_id,
-        period=sorting.period,
-        version=sorting.version,
-        opening_micros=opening,
-        credits=kept.credits,
-        lines=kept.lines.lines(),
-        adjustments=kept.lines.adjustments(),
-        sales=kept.sales(sorting.period),
-        cards=kept.lines.cards(),
-    )
+    return _drafted(Sorting(period, history, until_version), events, history, opening_micros)
 
 
 def derive(events: Iterable[RecordedEvent], issued: InvoiceIssued, history: History | None = None) -> Invoice:
@@ -198,20 +172,26 @@ def derive(events: Iterable[RecordedEvent], issued: InvoiceIssued, history: Hist
 
 
 def open_drafts(events: Iterable[RecordedEvent], history: History | None = None) -> list[Draft]:
+    """As ``open_periods``, of events in memory; without a ``history`` they are the team's whole stream."""
+    events = list(events)
+    return open_periods(lambda: events, history or WholeHistory(events))
+
+
+def open_periods(read: Callable[[], Iterable[RecordedEvent]], history: History) -> list[Draft]:
     """Drafts of the periods that are not closed, oldest first, up to the last that anything recorded so far belongs to.
 
-    ``events`` are those needed for the oldest of them; without a ``history``, the team's whole stream.
+    ``read`` gives the events needed for the oldest of them, the same each time: it is asked once for each draft.
+    Raises: as ``draft``.
     """
-    events = list(events)
-    if history is None:
-        history = WholeHistory(events)
-    period, drafts = history.books.oldest_open, [draft(events, history.books.oldest_open, history)]
-    moves = (each.event for each in events if isinstance(each.event, MovingEvent))
-    last_at = max((max(event.recorded_at, served_at(event)) for event in moves), default=period.start)
-    while period.end <= last_at:
+    period, opening_micros = history.books.oldest_open, None
+    drafts: list[Draft] = []
+    while True:
+        sorting = Sorting(period, history)
+        drafts.append(_drafted(sorting, read(), history, opening_micros))
+        if sorting.last_at is None or sorting.last_at < period.end:
+            return drafts
+        opening_micros = drafts[-1].closing_micros
         period = history.books.period_of(period.end)
-        drafts.append(draft(events, period, history, opening_micros=drafts[-1].closing_micros))
-    return drafts
 
 
 def money_due(document: Invoice) -> list[MoneyDue]:
@@ -226,6 +206,37 @@ def money_due(document: Invoice) -> list[MoneyDue]:
         )
         for each in document.totals
     ]
+
+
+def _drafted(
+    sorting: Sorting, events: Iterable[RecordedEvent], history: History, opening_micros: int | None
+) -> Draft:
+    kept = _Kept(history)
+    for placed in sorting.mine(events):
+        event = placed.recorded.event
+        add_to(kept.credits, event)
+        if placed.charge is None:
+            kept.sell(event)
+        elif isinstance(event, ChargeRefunded):
+            kept.lines.refund(placed.charge, event.amount_micros, placed.earlier)
+        else:
+            kept.lines.charge(placed.charge, placed.earlier)
+    opening = sorting.opening_micros(opening_micros)
+    if kept.lines.total_micros != kept.credits.used - kept.credits.refunded:
+        raise NotTied(
+            history.team_id, sorting.version, "the lines do not sum to what was used less what was refunded"
+        )
+    return Draft(
+        team=history.team_id,
+        period=sorting.period,
+        version=sorting.version,
+        opening_micros=opening,
+        credits=kept.credits,
+        lines=kept.lines.lines(),
+        adjustments=kept.lines.adjustments(),
+        sales=kept.sales(sorting.period),
+        cards=kept.lines.cards(),
+    )
 
 
 class _Upgrade(NamedTuple):

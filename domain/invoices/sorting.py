@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import NamedTuple
 
 from domain.account.events import (
@@ -46,12 +47,14 @@ class _Refund(NamedTuple):
 class Sorting:
     """Picks out the events of one period's invoice; once they are read, ``version`` and ``opening_micros`` are known.
 
-    Memory grows with the number of refunds in the range. ``period`` has the version of its close once that was met.
+    Memory grows with the number of refunds in the range. ``period`` has the version of its close once that was met. ``last_at``
+    is the latest instant that any event which moves credits serves or was recorded at, None when there is none.
     """
 
     def __init__(self, period: BillingPeriod, history: History, until_version: int | None = None) -> None:
         self.period = period
         self.version = until_version or 0
+        self.last_at: datetime | None = None
         self._history, self._until = history, until_version
         self._is_open = False
         self._before_micros: int | None = None
@@ -137,6 +140,9 @@ class Sorting:
     def _count(self, version: int, event: MovingEvent) -> None:
         """The sums that the event states follow from those before it."""
         net_micros = -event.amount_micros if isinstance(event, CHARGES) else net_of(event)
+        at = max(event.recorded_at, served_at(event))
+        if self.last_at is None or at > self.last_at:
+            self.last_at = at
         stated_micros = event.settled_after_micros - event.debt_after_micros
         if self._before_micros is None:
             self._before_micros = self._now_micros = stated_micros - net_micros

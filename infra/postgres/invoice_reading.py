@@ -33,7 +33,7 @@ from domain.errors import UnknownInvoice
 from domain.invoices.assigning import BillingPeriod, Books
 from domain.invoices.corrections import derive_credit_note, derive_void
 from domain.invoices.document import Invoice
-from domain.invoices.drafting import Draft, derive, draft, open_drafts
+from domain.invoices.drafting import Draft, derive, draft, open_periods
 from domain.invoices.reading import needed_since
 from domain.times import parse_instant
 from infra.postgres.archived import refuse_archived
@@ -191,7 +191,7 @@ class InvoiceReading:
 
     def drafts(self) -> list[Draft]:
         """Drafts of the periods that are not closed, oldest first. Raises: NotTied; EventsArchived."""
-        return open_drafts(self.events_for(self.books.oldest_open), self)
+        return open_periods(lambda: self.events_for(self.books.oldest_open), self)
 
     def draft_of_period(self, period: BillingPeriod) -> Draft:
         """What is on the invoice of the period, closed or not. Raises: NotTied; EventsArchived."""
