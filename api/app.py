@@ -17,10 +17,18 @@ from api.auditing import audit_routes
 from api.commands.routes import command_routes
 from api.cursors import Cursors
 from api.edge import BODY_SECONDS_MAX, Edge
+from api.invoices import invoice_routes, issuer_routes
 from api.keys import KeyRing, KeyStore
 from api.openapi import document_of
 from api.operations import operation_routes
-from api.ports import AccountReads, CatalogueReads, Readiness, StatementReads
+from api.ports import (
+    AccountReads,
+    CatalogueReads,
+    InvoiceReads,
+    IssuerStore,
+    Readiness,
+    StatementReads,
+)
 from api.queries import MIN_VERSION_WAIT_SECONDS, Queries
 from api.reads import plan_routes, rate_card_routes, read_routes
 from domain.ledger import Ledger
@@ -43,6 +51,8 @@ class Behind:
     readiness: Readiness
     pepper: bytes
     quote_keys: Sequence[bytes]
+    invoices: InvoiceReads
+    issuers: IssuerStore
 
     def queries(self, wait_seconds: float = MIN_VERSION_WAIT_SECONDS) -> Queries:
         """The questions that may be asked of it."""
@@ -90,6 +100,8 @@ def routed(
     app.include_router(command_routes(behind.ledger))
     app.include_router(read_routes(queries))
     app.include_router(audit_routes(queries.audits))
+    app.include_router(invoice_routes(behind.invoices, Cursors(behind.pepper)))
+    app.include_router(issuer_routes(behind.issuers))
     app.include_router(rate_card_routes(queries))
     app.include_router(plan_routes(queries))
     app.include_router(operation_routes(behind.readiness, document))
@@ -101,5 +113,5 @@ def published_text() -> str:
     """The OpenAPI document as it is published: indented JSON, keys in order, so that a change reads as one."""
     # The routes are described, not called, so nothing needs to stand behind them.
     nothing = cast("Any", None)
-    app = routed(Behind(nothing, nothing, nothing, nothing, nothing, nothing, b"", ()))
+    app = routed(Behind(nothing, nothing, nothing, nothing, nothing, nothing, b"", (), nothing, nothing))
     return json.dumps(document_of(app), indent=2, sort_keys=True, ensure_ascii=False) + "\n"

@@ -97,6 +97,12 @@ class UnknownDenial(Unknown):
     code = "unknown_denial"
 
 
+class UnknownInvoiceLine(Unknown):
+    """The document has no line of that number."""
+
+    code = "unknown_invoice_line"
+
+
 class EventsArchived(Refused):
     """Events that the answer needs are in an archive; the detail names its manifest and the command that restores them."""
 
@@ -198,6 +204,7 @@ STATUS: dict[type[Exception], Answered] = {
     VersionNotReached: Answered(409, "The version is not there yet"),
     UnknownRateCard: Answered(404, "No such rate card"),
     UnknownDenial: Answered(404, "No such denial"),
+    UnknownInvoiceLine: Answered(404, "The document has no such line"),
     EventsArchived: Answered(409, "The events are archived"),
     NotReady: Answered(503, "Not ready"),
     errors.Busy: Answered(503, "Try again"),

@@ -30,6 +30,7 @@ HOLD_PATTERN = r"^hold-[1-9][0-9]{0,15}$"
 DISPUTE_PATTERN = r"^dispute-[1-9][0-9]{0,15}$"
 EMAIL_PATTERN = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~\-]{1,64}@[A-Za-z0-9.\-]{1,189}$"
 QUOTE_PATTERN = r"^[A-Za-z0-9_.\-]+$"
+INVOICE_PATTERN = r"^[A-Za-z0-9._\-]{1,40}$"
 KEY_PATTERN = r"^[\x21-\x7e]{1,200}$"
 VERSION_MAX = 2**53
 
@@ -134,6 +135,17 @@ PlanId = Annotated[str, Field(pattern=CARD_PATTERN, examples=["studio"])]
 LotId = Annotated[str, Field(pattern=LOT_PATTERN, examples=["lot-2"])]
 HoldId = Annotated[str, Field(pattern=HOLD_PATTERN, examples=["hold-12"])]
 DisputeId = Annotated[str, Field(pattern=DISPUTE_PATTERN, examples=["dispute-20"])]
+InvoiceNumber = Annotated[
+    str,
+    Field(
+        pattern=INVOICE_PATTERN,
+        description="The number of the document, as it is printed.",
+        examples=["CO-2026-000001"],
+    ),
+]
+IssuerId = Annotated[
+    str, Field(pattern=CARD_PATTERN, description="Who sells, by its own id.", examples=["main"])
+]
 PaymentReference = Annotated[
     str,
     Field(pattern=PAYMENT_PATTERN, description="The payment, as its provider names it.", examples=["pay-7"]),

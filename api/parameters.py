@@ -16,6 +16,8 @@ from api.fields import (
     DisputeId,
     HoldId,
     Id,
+    InvoiceNumber,
+    IssuerId,
     LotId,
     Name,
     PaymentReference,
@@ -38,6 +40,9 @@ MemberPath = Annotated[Id, Path()]
 DisputePath = Annotated[DisputeId, Path()]
 AdjustmentPath = Annotated[Id, Path()]
 PaymentPath = Annotated[PaymentReference, Path()]
+InvoicePath = Annotated[InvoiceNumber, Path()]
+InvoiceLinePath = Annotated[int, Path(ge=1, le=VERSION_MAX, description="The line, as it is numbered.")]
+IssuerPath = Annotated[IssuerId, Path()]
 CardPath = Annotated[CardId, Path()]
 CardVersionPath = Annotated[int, Path(ge=1, le=VERSION_MAX)]
 MinVersion = Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -12,10 +12,18 @@ from domain.account.events import AccountEvent
 from domain.account.index import EndedHold, IndexKind
 from domain.account.state import TeamAccount
 from domain.catalogue import Catalogue
+from domain.invoices.document import Invoice
+from domain.invoices.tracing import OnLine
+from domain.issuer.details import IssuerDetails
+from domain.issuer.state import Issuer
+from domain.ledger import Caller
 from domain.team.events import TeamEvent
 from domain.team.state import Team
+from projections.invoices import Summary
 from projections.keeping import KeptAccount, KeptKind
 from projections.statement import StatementFilter, StatementPage
+
+InvoiceForm = Literal["csv", "html", "pdf"]
 
 
 class AccountOnFile(msgspec.Struct, frozen=True):
@@ -180,6 +188,57 @@ class StatementReads(Protocol):
         newest_first: bool,
     ) -> StatementPage:
         """As ``projections.statement.StatementView`` says."""
+        ...
+
+
+class InvoicesOnFile(NamedTuple):
+    """A team's documents, newest first, of the read model at a position of its shard; whether there are more."""
+
+    documents: list[Summary]
+    position: int
+    more: bool
+
+
+class InvoiceReads(Protocol):
+    """Reads of documents and of what they are made of; called in a thread.
+
+    Raises, where a team or document is named: UnknownTeam, UnknownInvoice, EventsArchived.
+    """
+
+    def page(self, team_id: str, *, before: int | None, limit: int) -> InvoicesOnFile:
+        """The team's documents, newest first, from the one before a version on."""
+        ...
+
+    def summary(self, team_id: str, invoice: str) -> Summary:
+        """One document and what became of it, by its number."""
+        ...
+
+    def document(self, team_id: str, invoice: str) -> Invoice:
+        """The document as it was issued, derived from the events."""
+        ...
+
+    def drafts(self, team_id: str) -> list[Invoice]:
+        """Drafts of the periods that are not closed, oldest first."""
+        ...
+
+    def charges(self, team_id: str, invoice: str | None, line: int) -> list[OnLine]:
+        """What a line of a document, or (None) of the oldest draft, is made of. Raises: UnknownInvoiceLine."""
+        ...
+
+    def form(self, document: Invoice, form: InvoiceForm) -> bytes:
+        """The document in another form; the PDF of one that was issued is as it was stored."""
+        ...
+
+
+class IssuerStore(Protocol):
+    """Who sells; called in a thread."""
+
+    def issuer(self, issuer_id: str) -> Issuer:
+        """The issuer as it stands; at version 0 before it has details."""
+        ...
+
+    def set_details(self, details: IssuerDetails, caller: Caller, reason: str | None) -> Issuer:
+        """The issuer with the details; those that it has already change nothing. Raises: Malformed; Busy."""
         ...
 
 

@@ -16,6 +16,7 @@ _READERS = frozenset({"operator", "support", "auditor"})
 _AUDIT = frozenset({"operator", "auditor"})
 _WORKERS = frozenset({"operator", "ingest"})
 _SUPPORTED = frozenset({"operator", "support"})
+_INVOICES = frozenset({"support", "auditor"})
 _OPEN = frozenset({ANYONE})
 
 MAY: Mapping[str, frozenset[str]] = {
@@ -60,6 +61,18 @@ MAY: Mapping[str, frozenset[str]] = {
     "set_billing_details": _OPERATOR,
     "set_payment_method": _OPERATOR,
     "remove_payment_method": _OPERATOR,
+    # periods and invoices; invoices are no business of who runs the machines
+    "close_period": _OPERATOR,
+    "void_invoice": _OPERATOR,
+    "mark_uncollectible": _OPERATOR,
+    "issue_credit_note": _OPERATOR,
+    "set_issuer": _OPERATOR,
+    "read_issuer": _READERS,
+    "list_invoices": _INVOICES,
+    "read_invoice": _INVOICES,
+    "read_invoice_draft": _INVOICES,
+    "read_invoice_status": _INVOICES,
+    "list_invoice_charges": _INVOICES,
     # reads
     "read_account": _READERS,
     "read_balance": _READERS,

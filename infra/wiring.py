@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from api.app import Behind
     from api.queries import Queries
     from domain.ledger import Ledger
+    from infra.invoices import InvoiceDesk
     from infra.postgres.account_reads import AsyncShards, PostgresAccountReads
     from infra.postgres.api_keys import ApiKeys
     from infra.postgres.batch_stores import BatchStores
@@ -176,6 +177,13 @@ class Wiring:
         return PostgresStatement(self.shards)
 
     @cached_property
+    def invoices(self) -> InvoiceDesk:
+        """Reads of invoices, and who sells."""
+        from infra.invoices import InvoiceDesk
+
+        return InvoiceDesk(self.shards)
+
+    @cached_property
     def dead_letters(self) -> DeadLetters:
         """Records that were rejected or parked."""
         from infra.postgres.dead_letters import DeadLetters
@@ -251,4 +259,6 @@ class Wiring:
             readiness=reads,
             pepper=self.pepper,
             quote_keys=self.quote_keys,
+            invoices=self.invoices,
+            issuers=self.invoices,
         )

@@ -21,7 +21,7 @@ _ISSUER_ID = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
 _COUNTRY = re.compile(r"[A-Z]{2}", re.ASCII)
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,189}")
 # Ends in something that is no digit, so that prefix and year cannot be read as one number.
-_PREFIX = re.compile(r"([A-Za-z0-9._/-]{0,15}[A-Za-z._/-])?", re.ASCII)
+_PREFIX = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]{0,14})?(?<![0-9])", re.ASCII)
 _PERCENT = re.compile(r"(0|[1-9][0-9]?)(\.[0-9]{1,2})?", re.ASCII)
 _IBAN = re.compile(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}", re.ASCII)
 _BIC = re.compile(r"[A-Z]{6}[A-Z0-9]{2}([A-Z0-9]{3})?", re.ASCII)
@@ -121,7 +121,7 @@ def check_details(details: IssuerDetails) -> None:
         _check_text("address_lines", line, 200)
     _check_form("country", details.country, _COUNTRY, "two capital letters such as 'DE' (ISO 3166-1)")
     zone_named(details.zone)
-    _check_form("prefix", details.prefix, _PREFIX, "up to 16 of A-Z a-z 0-9 . _ / - that end in no digit")
+    _check_form("prefix", details.prefix, _PREFIX, "up to 15 of A-Z a-z 0-9 . _ - that begin with no dot and end in no digit")
     _check_form(
         "tax_percent", details.tax_percent, _PERCENT, "a decimal string below 100 such as '19' or '7.7'"
     )

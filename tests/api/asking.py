@@ -17,6 +17,9 @@ PATH: dict[str, Any] = {
     "limit_id": "day",
     "member": "mira",
     "payment_reference": "pay-1",
+    "invoice": "CO-2026-000001",
+    "line": 1,
+    "issuer_id": "main",
 }
 PAID = {"price_minor": 500, "currency": "EUR", "tax_minor": 95}
 BOUGHT = {"amount": "50", "payment_reference": "pay-1", "cost_basis": PAID}
@@ -72,6 +75,11 @@ BODIES: dict[str, Any] = {
     "set_billing_details": DETAILS,
     "set_payment_method": METHOD,
     "remove_payment_method": {},
+    "close_period": WHY,
+    "void_invoice": WHY,
+    "mark_uncollectible": WHY,
+    "issue_credit_note": {"currency": "EUR", "lines": [{"text": "Outage", "net_minor": 100}], "reason": "x"},
+    "set_issuer": DETAILS,
     "estimate_usage": {"action": "image.generate", "meters": {"units": "1"}},
     "give_quote": {"action": "image.generate", "meters": {"units": "12"}},
 }

@@ -15,6 +15,7 @@ from api.roles import ROLES
 from domain.ledger import Ledger
 from tests.asgi import Http, serving
 from tests.builders import unit_card
+from tests.memory_invoices import MemoryInvoices
 from tests.memory_store import MemoryLedger
 
 PEPPER = b"pepper of the tests, at least thirty-two bytes"
@@ -57,7 +58,8 @@ def ledger(stage: tuple[MemoryLedger, Http]) -> MemoryLedger:
 def behind(memory: MemoryLedger) -> Behind:
     """Everything that the API needs, from the one object."""
     ledger = Ledger(memory, memory.current, QUOTE_KEYS)
-    return Behind(ledger, memory, memory, memory, memory, memory, PEPPER, QUOTE_KEYS)
+    invoices = MemoryInvoices(memory)
+    return Behind(ledger, memory, memory, memory, memory, memory, PEPPER, QUOTE_KEYS, invoices, invoices)
 
 
 def give_key(memory: MemoryLedger, role: str, name: str | None = None, **changes: Any) -> str:

@@ -59,6 +59,8 @@ def test_details_are_those_set_last_and_setting_them_again_changes_nothing() -> 
         ("zone", "Berlin"),
         ("prefix", "2026"),
         ("prefix", "A B-"),
+        ("prefix", "A/"),
+        ("prefix", ".."),
         ("tax_percent", "19,0"),
         ("tax_percent", "100"),
         ("tax_percent", "-1"),

@@ -157,6 +157,8 @@ def ledger_over_http(database_url: str, state_directory: Path) -> Iterator[Ledge
             readiness=reads,
             pepper=wiring.pepper,
             quote_keys=wiring.quote_keys,
+            invoices=wiring.invoices,
+            issuers=wiring.invoices,
         )
         http = closing.enter_context(serving(create_api(behind, closing=reading.close)))
         ledger = LedgerOverHttp(wiring, catalogue, clock, http)
