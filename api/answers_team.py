@@ -42,6 +42,7 @@ class BillingAnswer(Told):
     country: str
     email: str | None
     tax_id: str | None
+    locale: str | None
 
 
 class BillingDetailsAnswer(TeamPlace):

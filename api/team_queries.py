@@ -45,6 +45,7 @@ class TeamQueries:
                 country=details.country,
                 email=details.email,
                 tax_id=details.tax_id,
+                locale=details.locale,
             )
             if details
             else None

@@ -67,6 +67,10 @@ class BillingDetailsBody(Sent):
     country: Annotated[str, Field(pattern=COUNTRY_PATTERN, examples=["DE"])]
     email: Annotated[str | None, Field(pattern=EMAIL_PATTERN, examples=["billing@example.org"])] = None
     tax_id: Annotated[Line | None, Field(max_length=40, examples=["DE123456789"])] = None
+    locale: Annotated[
+        Line | None,
+        Field(max_length=20, description="How amounts and dates are written.", examples=["de_DE"]),
+    ] = None
     reason: Reason | None = None
 
     def command(self, team_id: str) -> SetBillingDetails:
@@ -77,6 +81,7 @@ class BillingDetailsBody(Sent):
             country=self.country,
             email=self.email,
             tax_id=self.tax_id,
+            locale=self.locale,
         )
         return SetBillingDetails(team_id=team_id, details=details, reason=self.reason)
 

@@ -49,6 +49,8 @@ _MEMBER = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9_.:@~+=\-]{0,127}", re.ASCII)
 _TOKEN = re.compile(r"[\x21-\x7e]{1,255}")
 _LAST_FOUR = re.compile(r"[0-9]{4}")
 _COUNTRY = re.compile(r"[A-Z]{2}")
+# Language, script, region, as CLDR spells them.
+_LOCALE = re.compile(r"[a-z]{2,3}(_[A-Z][a-z]{3})?(_([A-Z]{2}|[0-9]{3}))?", re.ASCII)
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,189}")
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _ROLES: tuple[str, ...] = get_args(MemberRole)
@@ -147,6 +149,7 @@ def set_billing_details(decision: TeamDecision, details: BillingDetails) -> None
         country=details.country,
         email=details.email,
         tax_id=details.tax_id,
+        locale=details.locale,
     )
     _check_text("name", details.name, 200)
     if not 1 <= len(details.address_lines) <= ADDRESS_LINES_MAX:
@@ -164,6 +167,11 @@ def set_billing_details(decision: TeamDecision, details: BillingDetails) -> None
             raise Malformed("email is not an address such as 'billing@example.com'", field="email")
     if details.tax_id is not None:
         _check_text("tax_id", details.tax_id, 40)
+    if details.locale is not None and not _LOCALE.fullmatch(details.locale):
+        raise Malformed(
+            f"locale {details.locale[:20]!a} is none such as 'de', 'de_DE' or 'zh_Hant_TW'",
+            field="locale",
+        )
     decision.record(BillingDetailsChanged(**_said(decision), details=details))
 
 

@@ -116,6 +116,10 @@ def set_billing(
     country: Annotated[str, typer.Option(help="ISO 3166 code, such as DE.", show_default=False)],
     email: Annotated[str | None, typer.Option(help="Where invoices go.", show_default=False)] = None,
     tax_id: Annotated[str | None, typer.Option(help="The tax number.", show_default=False)] = None,
+    locale: Annotated[
+        str | None,
+        typer.Option(help="How amounts and dates are written, such as de_DE.", show_default=False),
+    ] = None,
     reason: MaybeReason = None,
     key: KeyOption = None,
     output: OutputOption = Output.table,
@@ -133,6 +137,7 @@ def set_billing(
             "country": country,
             "email": email,
             "tax_id": tax_id,
+            "locale": locale,
             "reason": reason,
         }
     )

@@ -41,7 +41,7 @@ def test_billing_details_are_set_and_told(acme: Caller) -> None:
 
     told = acme.get(f"{TEAM}/billing-details").json()["billing_details"]
     assert before is None
-    assert told == DETAILS | {"email": None, "tax_id": None}
+    assert told == DETAILS | {"email": None, "tax_id": None, "locale": None}
     wrongs: list[dict[str, Any]] = [
         {"country": "Germany"},
         {"address_lines": []},

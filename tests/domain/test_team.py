@@ -200,7 +200,8 @@ def test_a_team_that_once_had_an_owner_has_one_for_ever_whatever_is_asked(
 def test_billing_details_are_replaced_as_a_whole() -> None:
     decision = deciding()
     set_billing_details(
-        decision, msgspec.structs.replace(DETAILS, email="pay@acme.example", tax_id="DE123456789")
+        decision,
+        msgspec.structs.replace(DETAILS, email="pay@acme.example", tax_id="DE123456789", locale="zh_Hant_TW"),
     )
     set_billing_details(decision, DETAILS)
 
@@ -220,6 +221,8 @@ def test_billing_details_are_replaced_as_a_whole() -> None:
         ("country", "DEU"),
         ("email", "nobody"),
         ("tax_id", ""),
+        ("locale", "German"),
+        ("locale", "de-DE"),
     ],
 )
 def test_billing_details_that_are_none_name_their_field(field: str, wrong: object) -> None:
@@ -386,6 +389,7 @@ EVERY_FIELD: list[tuple[str, Callable[[TeamDecision], object]]] = [
     ("country", with_details("country", CARD)),
     ("email", with_details("email", f"{CARD}@acme.example")),
     ("tax_id", with_details("tax_id", SECRET)),
+    ("locale", with_details("locale", SECRET)),
 ]
 
 
