@@ -25,6 +25,7 @@ def font_directories() -> tuple[Path, ...]:
     """Where the fonts lie that pages are set in; each package carries their licence (SIL Open Font License 1.1)."""
     return (
         _inside("fontpkg_noto_sans", "files"),
+        _inside("fontpkg_almarai", "files"),
         _inside("justmytype_intl_rtl", "fonts"),
         _inside("noto_cjk_sans_otc", ""),
     )
@@ -34,10 +35,12 @@ def families(language: str, territory: str | None, texts: str) -> list[str]:
     """The font families for a page in the order they are asked for a character.
 
     Chinese, Japanese and Korean share characters and draw them differently: the customer's locale decides which form, else
-    what stands beside them (kana: Japanese, hangul: Korean), else simplified Chinese.
+    what stands beside them (kana: Japanese, hangul: Korean), else simplified Chinese. Noto Sans Arabic makes most letters of
+    a stem and dots, which readers of the file take for two letters: it only serves for what Almarai lacks.
     """
     return [
         "Noto Sans",
+        "Almarai",
         "Noto Sans Arabic",
         "Noto Sans Hebrew",
         f"Noto Sans CJK {_han(language, territory, texts)}",

@@ -42,6 +42,7 @@ class Press:
         *,
         data: bytes | None = None,
         data_name: str = "document.json",
+        data_type: str = "application/json",
         invoice_xml: bytes | None = None,
     ) -> bytes:
         """The sheet as PDF/A-3b, dated to the instant given: the same sheet and data give the same bytes.
@@ -51,7 +52,7 @@ class Press:
         """
         inputs = {"sheet": _as_data(sheet), "title": printable(f"{sheet.title} {sheet.number}".strip())}
         if data is not None:
-            inputs |= {"document": data.decode(), "data-name": data_name}
+            inputs |= {"document": data.decode(), "data-name": data_name, "data-type": data_type}
         if invoice_xml is not None:
             inputs["xml"] = invoice_xml.decode()
         with self._lock:
