@@ -121,7 +121,12 @@ def check_details(details: IssuerDetails) -> None:
         _check_text("address_lines", line, 200)
     _check_form("country", details.country, _COUNTRY, "two capital letters such as 'DE' (ISO 3166-1)")
     zone_named(details.zone)
-    _check_form("prefix", details.prefix, _PREFIX, "up to 15 of A-Z a-z 0-9 . _ - that begin with no dot and end in no digit")
+    _check_form(
+        "prefix",
+        details.prefix,
+        _PREFIX,
+        "up to 15 of A-Z a-z 0-9 . _ - that begin with no dot and end in no digit",
+    )
     _check_form(
         "tax_percent", details.tax_percent, _PERCENT, "a decimal string below 100 such as '19' or '7.7'"
     )
