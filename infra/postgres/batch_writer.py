@@ -646,6 +646,8 @@ class PostgresBatchTransaction:
         self._event_data = (
             event_data([(first[shard], writes) for shard, writes in encoded.items()]) if encoded else []
         )
+        # What could decide anew holds every record of the batch, which waits for its COMMIT while the next one is read.
+        batch.again = None
         hit("batch.after_events")
 
     def _homes(self, batch: UsageBatch) -> set[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-CLAIMS_KEPT_MAX = 50_000
+CLAIMS_KEPT_MAX = 20_000
 """Two such portions are kept; the older one goes when the newer is full."""
 
 

@@ -14,11 +14,12 @@ from tests.projections.ledgers import a_ledger
 from tests.projections.test_projector import viewed_rows
 
 
-@pytest.mark.parametrize("portion", [1, 7, 1_000])
+@pytest.mark.parametrize(("portion", "chunk"), [(1, 1), (7, 3), (10_000, 200)])
 def test_i9_replaying_the_stored_stream_gives_the_head(
-    shards: ShardMap, monkeypatch: pytest.MonkeyPatch, portion: int
+    shards: ShardMap, monkeypatch: pytest.MonkeyPatch, portion: int, chunk: int
 ) -> None:
-    monkeypatch.setattr(histories, "FETCH_ROWS", portion)
+    monkeypatch.setattr(histories, "PORTION_ROWS", portion)
+    monkeypatch.setattr(histories, "CHUNK_ROWS", chunk)
     teams = a_ledger(shards, teams=["acme", "beta"], steps=20)
     source = PostgresEvents(shards)
 
@@ -53,3 +54,18 @@ def test_a_part_of_a_stream_can_be_read(shards: ShardMap) -> None:
 
     assert versions == [4, 5, 6, 7]
     assert list(PostgresEvents(shards).events("nobody")) == []
+
+
+def test_a_reading_that_is_given_up_leaves_its_connection_fit_for_the_next(
+    shards: ShardMap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(histories, "CHUNK_ROWS", 2)
+    a_ledger(shards, teams=["acme"], steps=30)
+    source = PostgresEvents(shards)
+
+    for _ in range(30):  # more than there are connections
+        reading = source.events("acme")
+        assert next(reading).originator_version == 1
+        reading.close()  # type: ignore[attr-defined]
+
+    assert [each.originator_version for each in source.events("acme", until=5)] == [1, 2, 3, 4, 5]
