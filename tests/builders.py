@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -277,6 +277,12 @@ class AnAccount:
         decision = self._decision(at)
         asked = None if amount is None else micros(amount)
         refund_charge(decision, charge_id, asked, refund_id)
+        self._keep(decision)
+
+    def decided(self, at: str, decide: Callable[[Decision], object]) -> None:
+        """What the function decides at that instant."""
+        decision = self._decision(at)
+        decide(decision)
         self._keep(decision)
 
     def ticked(self, at: str) -> None:

@@ -6,9 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from domain import commands as c
+from domain.account.decision import Decision
+from domain.account.due import pass_time
 from domain.account.events import AccountEvent, AutoTopUpRequested, CostBasis, LimitTerms, RecordedEvent
 from domain.usage import usage_key
 from tests.builders import SOURCE, AnAccount, a_catalogue, a_plan, micros, unit_card
+from tests.domain import paperwork
 
 TEAM = "acme"
 PRICE = CostBasis(1_000, "EUR", 190)
@@ -36,6 +39,7 @@ def rich_account() -> AnAccount:
     _chargebacks(team)
     _by_hand(team)
     _paperwork(team)
+    _invoices(team)
     return team
 
 
@@ -137,3 +141,20 @@ def _paperwork(team: AnAccount) -> None:
     team.planned("studio", "2026-12-02 08:00", "turn")
     team.ticked("2027-01-05 08:00")
     team.asked("2027-01-06 08:00", c.CloseAccount(team_id=TEAM, reason="moved away"))
+
+
+def _invoices(team: AnAccount) -> None:
+    """September to January, after all is over: paid in part, given up, void, credited, and one with nothing on it."""
+
+    def decided(decision: Decision) -> None:
+        pass_time(decision)
+        september = paperwork.issued(decision, 1, paperwork.due(400), year=2027)
+        october = paperwork.issued(decision, 2, paperwork.due(500), year=2027)
+        paperwork.omitted(decision)
+        decision.reason = "moved away"
+        paperwork.paid(decision, september, 100)
+        paperwork.given_up(decision, september)
+        paperwork.voided(decision, october, 3)
+        paperwork.credited(decision, september, 4, paperwork.note_line(50))
+
+    team.decided("2027-02-05 08:00", decided)
