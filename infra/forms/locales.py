@@ -5,6 +5,7 @@ Digits are the Western ones in every locale: they are the digits of the attached
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -20,6 +21,7 @@ MINUS = "\u2212"
 NO_BREAK_SPACE = "\u00a0"
 
 _DIRECTION_MARKS = str.maketrans("", "", "\u061c\u200e\u200f")
+_DIGITS_OF_PATTERN = re.compile(r"[#0][#0,.]*")
 _LETTER_TERRITORIES = frozenset({"US", "CA", "MX", "PH"})
 
 
@@ -73,8 +75,8 @@ class Writing:
 
     def percent(self, text: str) -> str:
         """A percentage given as a decimal string: "19.5" is "19.5 %" as the locale spaces it."""
-        pattern = self.locale.percent_formats[None].pattern.translate(_DIRECTION_MARKS)
-        return str(pattern).replace("#,##,##0", self.number(text)).replace("#,##0", self.number(text))
+        pattern = str(self.locale.percent_formats[None].pattern).partition(";")[0].translate(_DIRECTION_MARKS)
+        return _DIGITS_OF_PATTERN.sub(self.number(text), pattern)
 
     def day(self, moment: datetime, zone: str) -> str:
         """The day of an instant in a zone: "3 November 2026"."""
