@@ -26,7 +26,7 @@ from domain.errors import Malformed, UnknownCharge, UnknownTeam
 from domain.times import instant_text
 from projections.diff import AccountDiff, DiffStory
 from projections.diff import Moment as DiffMoment
-from projections.explain import UsageExplained, explain_usage
+from projections.explain import UsageExplained, explain_usage, with_invoice
 from projections.explain_balance import BalanceExplained, BalanceStory
 from projections.explain_denial import DenialExplained, DenialStory, UseStory
 from projections.keeping import KEEP_EVERY, lot_story, months_of
@@ -57,7 +57,15 @@ class Audits:
             raise UnknownCharge(f"charge {charge_id!r} is not one of this team's{then}", charge_id=charge_id)
         refunds = [each for each in await self._refunds(team_id, stored) if each.version <= last]
         terms = await self._terms(found, stored, refunds)
-        return found, explain_usage(team_id, recorded(stored), map(recorded, refunds), terms.get)
+        explained = explain_usage(team_id, recorded(stored), map(recorded, refunds), terms.get)
+        if moment.is_past:
+            return found, explained
+        told = await computed(
+            self._accounts,
+            team_id,
+            lambda index: with_invoice(explained, recorded(stored), found.account, index),
+        )
+        return found, told
 
     async def balance(
         self, team_id: str, moment: Moment = NOW, newest: int = NEWEST_DEFAULT

@@ -31,6 +31,10 @@ DISPUTE_PATTERN = r"^dispute-[1-9][0-9]{0,15}$"
 EMAIL_PATTERN = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~\-]{1,64}@[A-Za-z0-9.\-]{1,189}$"
 QUOTE_PATTERN = r"^[A-Za-z0-9_.\-]+$"
 INVOICE_PATTERN = r"^[A-Za-z0-9._\-]{1,40}$"
+PREFIX_PATTERN = r"^[A-Za-z0-9._\-]{0,15}$"
+PERCENT_PATTERN = r"^[0-9]{1,2}(\.[0-9]{1,2})?$"
+IBAN_PATTERN = r"^[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}$"
+BIC_PATTERN = r"^[A-Z]{6}[A-Z0-9]{2}([A-Z0-9]{3})?$"
 KEY_PATTERN = r"^[\x21-\x7e]{1,200}$"
 VERSION_MAX = 2**53
 

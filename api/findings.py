@@ -26,6 +26,11 @@ RIGHT = {
     fields.DISPUTE_PATTERN: "a dispute such as 'dispute-20' would be right",
     fields.EMAIL_PATTERN: "an address such as 'billing@example.org' would be right",
     fields.QUOTE_PATTERN: "the token of a quote would be right, exactly as it was issued",
+    fields.INVOICE_PATTERN: "the number of a document such as 'CO-2026-000001' would be right, as it is printed",
+    fields.PREFIX_PATTERN: "up to 15 letters, digits, dots, _ and - would be right, such as 'CO-'",
+    fields.PERCENT_PATTERN: "a decimal string below 100 such as '19' or '7.7' would be right",
+    fields.IBAN_PATTERN: "an IBAN without spaces such as 'DE89370400440532013000' would be right",
+    fields.BIC_PATTERN: "8 or 11 capital letters and digits such as 'COBADEFFXXX' would be right",
     fields.TIME_PATTERN: "a time with its offset such as '2026-12-01T09:00:00Z' would be right",
 }
 """What would be right, by the pattern that was not met."""

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from domain.account.events import (
+    CHARGES,
     CardPin,
     Charge,
     ChargeRefunded,
@@ -23,7 +24,12 @@ from domain.account.events import (
     UsageWaived,
     WindowMove,
 )
+from domain.account.index import AccountIndex, InvoicedPeriod
+from domain.account.state import TeamAccount
 from domain.amounts import format_credits
+from domain.invoices.assigning import Books, stored_period
+from domain.invoices.tracing import Invoiced, invoice_of
+from domain.periods import period_text
 from domain.recomputation import (
     Computation,
     StatedMultiplier,
@@ -106,6 +112,22 @@ class RefundTold(msgspec.Struct, frozen=True, kw_only=True):
     debt_after_micros: int
 
 
+class InvoicedTold(msgspec.Struct, frozen=True, kw_only=True):
+    """On which invoice a charge is: that of the period ``label``.
+
+    ``state``: the period is "open", "closed" and waits for its invoice, or "issued" under the number ``invoice``.
+    ``adjusts`` is the closed period that the usage belongs to, when it came too late for the invoice of that one.
+    """
+
+    state: Literal["open", "closed", "issued"]
+    label: str
+    period_start: datetime
+    period_end: datetime
+    invoice: str | None
+    adjusts: str | None
+    words: str
+
+
 class ChargeExplained(msgspec.Struct, frozen=True, kw_only=True, tag="charged", tag_field="outcome"):
     """A charge from record to lots.
 
@@ -138,6 +160,7 @@ class ChargeExplained(msgspec.Struct, frozen=True, kw_only=True, tag="charged", 
     refunds: list[RefundTold]
     refunded_micros: int
     kept_micros: int
+    invoiced: InvoicedTold | None = None
 
     @property
     def charge_id(self) -> str:
@@ -173,6 +196,7 @@ class CaptureExplained(msgspec.Struct, frozen=True, kw_only=True, tag="captured"
     refunds: list[RefundTold]
     refunded_micros: int
     kept_micros: int
+    invoiced: InvoicedTold | None = None
 
 
 class WaiverExplained(msgspec.Struct, frozen=True, kw_only=True, tag="waived", tag_field="outcome"):
@@ -206,6 +230,43 @@ def explain_usage(
     if isinstance(recorded.event, HoldCaptured):
         return explain_capture(team_id, recorded, refunds, terms_of)
     return explain_charge(team_id, recorded, refunds, terms_of)
+
+
+def with_invoice(
+    explained: UsageExplained, recorded: RecordedEvent, account: TeamAccount, index: AccountIndex
+) -> UsageExplained:
+    """The explanation with the invoice that the charge is on, as the account stands; waived usage is on none."""
+    charge = recorded.event
+    if isinstance(explained, WaiverExplained) or not isinstance(charge, CHARGES):
+        return explained
+    closed = [stored_period(start, entry) for start, entry in index.latest("period")]
+    books = Books(account, index, reversed(closed))
+    found = invoice_of(charge, recorded.originator_version, books)
+    return msgspec.structs.replace(explained, invoiced=_invoiced(found, index))
+
+
+def _invoiced(found: Invoiced, index: AccountIndex) -> InvoicedTold:
+    period = found.period
+    entry = index.entry("invoiced", period_text(period.start))
+    invoice = None if entry is None else msgspec.json.decode(entry, type=InvoicedPeriod).invoice
+    adjusts = found.earlier.label if found.earlier else None
+    late = f", as an adjustment of {adjusts}: its own invoice had been closed" if adjusts else ""
+    state: Literal["open", "closed", "issued"] = "issued"
+    if period.closed_version is None:
+        state, where = "open", f"on the draft of {period.label}, whose period is open"
+    elif invoice is None:
+        state, where = "closed", f"on the invoice of {period.label}, which is not issued yet"
+    else:
+        where = f"on invoice {invoice} of {period.label}"
+    return InvoicedTold(
+        state=state,
+        label=period.label,
+        period_start=period.start,
+        period_end=period.end,
+        invoice=invoice,
+        adjusts=adjusts,
+        words=where + late,
+    )
 
 
 def explain_charge(
@@ -557,6 +618,9 @@ def _paid_text(charge: ChargeExplained | CaptureExplained) -> Iterator[str]:
         yield from (f"  {window.words}" for window in charge.windows)
         yield ""
     yield from _refunds_text(charge)
+    if charge.invoiced is not None:
+        yield ""
+        yield f"Invoiced: {charge.invoiced.words}"
 
 
 def _refunds_text(charge: ChargeExplained | CaptureExplained) -> Iterator[str]:

@@ -7,9 +7,13 @@ from typing import Annotated
 from pydantic import Field
 
 from api.fields import (
+    BIC_PATTERN,
     COUNTRY_PATTERN,
     CURRENCY_PATTERN,
     EMAIL_PATTERN,
+    IBAN_PATTERN,
+    PERCENT_PATTERN,
+    PREFIX_PATTERN,
     Line,
     Reason,
     Sent,
@@ -98,21 +102,17 @@ class IssuerBody(Sent):
     prefix: Annotated[
         str,
         Field(
-            pattern=r"^[A-Za-z0-9._\-]{0,15}$",
+            pattern=PREFIX_PATTERN,
             description="Stands before the year in a number.",
             examples=["CO-"],
         ),
     ] = ""
     tax_percent: Annotated[
         str,
-        Field(pattern=r"^[0-9]{1,2}(\.[0-9]{1,2})?$", description="Tax added to fees.", examples=["19"]),
+        Field(pattern=PERCENT_PATTERN, description="Tax added to fees.", examples=["19"]),
     ] = "0"
-    iban: Annotated[
-        str | None, Field(pattern=r"^[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}$", examples=["DE89370400440532013000"])
-    ] = None
-    bic: Annotated[
-        str | None, Field(pattern=r"^[A-Z]{6}[A-Z0-9]{2}([A-Z0-9]{3})?$", examples=["COBADEFFXXX"])
-    ] = None
+    iban: Annotated[str | None, Field(pattern=IBAN_PATTERN, examples=["DE89370400440532013000"])] = None
+    bic: Annotated[str | None, Field(pattern=BIC_PATTERN, examples=["COBADEFFXXX"])] = None
     note: Annotated[Line | None, Field(description="Printed at the foot of every invoice.")] = None
     reason: Reason | None = None
 

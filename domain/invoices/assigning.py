@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
+import msgspec
+
 from domain.account.applying import opened
 from domain.account.calendar import label_at, period_at, zone_at
 from domain.account.events import (
@@ -23,8 +25,9 @@ from domain.account.events import (
     RecordedEvent,
     ZoneChangeScheduled,
 )
-from domain.account.index import AccountIndex, EmptyIndex
+from domain.account.index import AccountIndex, ClosedPeriod, EmptyIndex
 from domain.account.state import Dated, TeamAccount
+from domain.times import parse_instant
 
 
 class BillingPeriod(NamedTuple):
@@ -120,6 +123,14 @@ def closed_period(recorded: RecordedEvent, event: PeriodClosed) -> BillingPeriod
     """The period that the event closed."""
     return BillingPeriod(
         event.period_start, event.period_end, event.zone, event.label, recorded.originator_version
+    )
+
+
+def stored_period(start: str, entry: bytes) -> BillingPeriod:
+    """The closed period that an index entry of kind "period" tells, under its key."""
+    closed = msgspec.json.decode(entry, type=ClosedPeriod)
+    return BillingPeriod(
+        parse_instant(start, "period_start"), closed.end, closed.zone, closed.label, closed.closed_version
     )
 
 

@@ -26,16 +26,15 @@ from domain.account.events import (
     PlanTerms,
     RecordedEvent,
 )
-from domain.account.index import AccountIndex, ClosedPeriod, Document, TopUp
+from domain.account.index import AccountIndex, Document, TopUp
 from domain.account.standing import Uninvoiced
 from domain.account.state import TeamAccount
 from domain.errors import UnknownInvoice
-from domain.invoices.assigning import BillingPeriod, Books
+from domain.invoices.assigning import BillingPeriod, Books, stored_period
 from domain.invoices.corrections import derive_credit_note, derive_void
 from domain.invoices.document import Invoice
 from domain.invoices.drafting import Draft, derive, draft, open_periods
 from domain.invoices.reading import needed_since
-from domain.times import parse_instant
 from infra.postgres.archived import refuse_archived
 from infra.postgres.heads import StoredIndex, last_version_before, load_heads
 from infra.postgres.mapper import ACCOUNT_SHAPES, old_topics_of, topic_of
@@ -94,7 +93,7 @@ class InvoiceReading:
     def books(self) -> Books:
         """The periods of the team's books."""
         if self._books is None:
-            closed = [_closed(key, entry) for key, entry in self._index.latest("period")]
+            closed = [stored_period(key, entry) for key, entry in self._index.latest("period")]
             self._books = Books(self._account, self._index, reversed(closed))
         return self._books
 
@@ -258,13 +257,6 @@ def event_at(cursor: Cursor[TupleRow], shard: int, team_id: str, version: int) -
         refuse_archived(cursor.connection, shard, stream, version - 1, version)
     assert row is not None, f"team {team_id!r} has no version {version}"
     return ACCOUNT_SHAPES.decode(*row)
-
-
-def _closed(start: str, entry: bytes) -> BillingPeriod:
-    closed = msgspec.json.decode(entry, type=ClosedPeriod)
-    return BillingPeriod(
-        parse_instant(start, "period_start"), closed.end, closed.zone, closed.label, closed.closed_version
-    )
 
 
 def _unknown(invoice: str) -> UnknownInvoice:
