@@ -8,6 +8,7 @@ time zone data moves none of them.
 from __future__ import annotations
 
 from bisect import bisect_right
+from calendar import monthrange
 from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
@@ -41,7 +42,7 @@ class BillingPeriod(NamedTuple):
 
 
 class Books:
-    """The periods of one team's books: closed ones as they are stored, any other as its calendar has them.
+    """The periods of one team's books: closed ones as they are stored, later ones as its calendar has them.
 
     ``closed`` are all closed periods, in order; together with the oldest open one they tile the time since the books began.
     """
@@ -62,7 +63,14 @@ class Books:
         return self._computed((self._account.books_start, self._account.books_end))
 
     def period_of(self, at: datetime) -> BillingPeriod:
-        """The period that holds an instant, also one from before the books began."""
+        """The period that holds an instant.
+
+        Before the books began there is no stored period: those are counted back from the first by months of UTC, so that no
+        later zone data gives them other bounds.
+        """
+        first = self._closed[0] if self._closed else self.oldest_open
+        if at < first.start:
+            return _before(first, at)
         place = bisect_right(self._starts, at) - 1
         if place >= 0 and at < self._closed[place].end:
             return self._closed[place]
@@ -85,6 +93,27 @@ class Books:
         start, end = bounds
         zone = zone_at(self._account, self._index, start)
         return BillingPeriod(start, end, zone, label_at(self._account, self._index, start, end))
+
+
+def _before(first: BillingPeriod, at: datetime) -> BillingPeriod:
+    """The period that holds an instant before the first one."""
+    back = _month(first.start) - _month(at)
+    if _back(first.start, back) > at:
+        back += 1
+    year, month = divmod(int(first.label[:4]) * 12 + int(first.label[5:]) - 1 - back, 12)
+    start, end = _back(first.start, back), _back(first.start, back - 1)
+    return BillingPeriod(start, end, first.zone, f"{year:04}-{month + 1:02}")
+
+
+def _back(start: datetime, months: int) -> datetime:
+    """So many months of UTC earlier; on the last day of a month that is too short."""
+    year, month = divmod(_month(start) - months, 12)
+    day = min(start.day, monthrange(year, month + 1)[1])
+    return start.replace(year=year, month=month + 1, day=day)
+
+
+def _month(at: datetime) -> int:
+    return at.year * 12 + at.month - 1
 
 
 class RunningBooks:

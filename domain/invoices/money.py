@@ -8,8 +8,7 @@ nothing back. Tax on a fee is rounded half up, once per fee.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from zoneinfo import ZoneInfo
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -19,6 +18,8 @@ from domain.amounts import format_credits
 from domain.invoices.assigning import BillingPeriod
 from domain.invoices.document import Purchase, PurchaseKind, Tax, Total
 from domain.times import instant_text
+
+_DAY = timedelta(days=1)
 
 
 class Sale(msgspec.Struct, kw_only=True):
@@ -179,10 +180,12 @@ def _purchase(sale: Sale, tax_percent: str) -> Purchase:
 
 
 def _days(at: datetime, period: BillingPeriod) -> tuple[int, int]:
-    """How many days of the period are left, today included, and how many it has, by the team's calendar."""
-    zone = ZoneInfo(period.zone)
-    start, today, end = (each.astimezone(zone).date() for each in (period.start, at, period.end))
-    return (end - today).days, (end - start).days
+    """How many days of the period are left, today included, and how many it has: days of 24 hours from its stored start.
+
+    No zone is asked, so that later zone data changes no fee; the first and the last day may be an hour shorter or longer.
+    """
+    days = round((period.end - period.start) / _DAY)
+    return max(1, days - (at - period.start) // _DAY), days
 
 
 def _rate_order(currency: str, percent: str | None) -> tuple[str, bool, str]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from itertools import pairwise
+
+from domain.invoices.assigning import BillingPeriod, Books
 from tests.builders import AnAccount, when
 from tests.domain.invoices.told import documents
 
@@ -95,3 +99,20 @@ def test_history_that_is_brought_in_later_is_on_the_invoices_of_its_own_months()
     assert [each.period_label for each in invoices["2026-08"].adjustments] == ["2026-07"]
     closing = {label: each.credits.closing for label, each in invoices.items() if each.credits is not None}
     assert closing == {"2026-08": "-9", "2026-09": "-11", "2026-10": "-15", "2026-11": "85", "2026-12": "85"}
+
+
+def test_periods_from_before_the_books_tile_and_are_named_by_counting_back() -> None:
+    first = BillingPeriod(when("2026-03-30 22:00"), when("2026-04-29 22:00"), "Europe/Berlin", "2026-03", 9)
+    team = AnAccount("2026-04-05 00:00", zone="Europe/Berlin", anchor_day=31)
+    books = Books(team.account, team.index, [first])
+
+    found = [books.period_of(when("2026-03-30 21:59"))]
+    while len(found) < 50:
+        found.append(books.period_of(found[-1].start - timedelta(microseconds=1)))
+
+    assert found[0].end == first.start
+    assert all(later.start == earlier.end for later, earlier in pairwise(found))
+    assert [each.label for each in found[:4]] == ["2026-02", "2026-01", "2025-12", "2025-11"]
+    assert [f"{each.start:%d %H:%M}" for each in found[:3]] == ["28 22:00", "30 22:00", "30 22:00"]
+    for each in found:
+        assert books.period_of(each.start) == books.period_of(each.end - timedelta(seconds=1)) == each
