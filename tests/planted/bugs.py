@@ -14,6 +14,8 @@ CAPTURES = "tests/domain/test_holds_and_captures.py"
 LIMITS = "tests/domain/test_limits.py"
 MONEY = "tests/domain/test_payments_and_plans.py"
 KEYS = "tests/domain/test_ledger_keys.py"
+CLOSING = "tests/domain/test_closing.py"
+INVOICES = "tests/domain/test_invoice_life.py"
 
 
 class Bug(NamedTuple):
@@ -364,5 +366,69 @@ BUGS = [
         "        rolls_over=False,\n",
         "        rolls_over=True,\n",
         MONEY,
+    ),
+    Bug(
+        "a period closes the moment it ends",
+        None,
+        "domain/account/closing.py",
+        "account.opened_at) + LATE_GRACE",
+        "account.opened_at)",
+        CLOSING,
+    ),
+    Bug(
+        "a period closed early closes again when it is due",
+        None,
+        "domain/account/closing.py",
+        'due_id("close", account.team_id, start)',
+        'due_id("close", account.team_id, effective_at)',
+        CLOSING,
+    ),
+    Bug(
+        "a period is as long as the one before",
+        None,
+        "domain/account/closing.py",
+        "following_end=period_after(account, decision.index, end)",
+        "following_end=end + (end - start)",
+        CLOSING,
+    ),
+    Bug(
+        "new zone data leaves a period of an hour",
+        None,
+        "domain/account/calendar.py",
+        "    return end if end - start >= STUB_MIN else period_at(account, index, end)[1]\n",
+        "    return end\n",
+        CLOSING,
+    ),
+    Bug(
+        "a closed account's books close for ever",
+        None,
+        "domain/account/closing.py",
+        "account.closed_at < account.books_start",
+        "account.closed_at is None",
+        CLOSING,
+    ),
+    Bug(
+        "one payment pays an invoice twice",
+        None,
+        "domain/account/collecting.py",
+        "    _require_new_reference(decision, payment_reference)\n",
+        "",
+        INVOICES,
+    ),
+    Bug(
+        "credit notes give more back than the invoice was",
+        None,
+        "domain/account/collecting.py",
+        "max(money.gross_minor - money.credited_minor, 0)",
+        "max(money.gross_minor, 0)",
+        INVOICES,
+    ),
+    Bug(
+        "two closers issue two invoices of one period",
+        None,
+        "domain/account/invoicing.py",
+        "    require_waiting(decision, waiting)\n    require_fresh",
+        "    require_fresh",
+        INVOICES,
     ),
 ]
