@@ -30,6 +30,7 @@ class Books:
         self.claims: Counter[str] = Counter()
         self.due: Counter[str] = Counter()
         self.ended: Counter[str] = Counter()
+        self.books_end = ""
 
     def post(self, stored: StoredEvent) -> None:
         """The event is in the books, and what it claims of itself is true."""
@@ -46,6 +47,7 @@ class Books:
         self.recorded_at = recorded_at
         assert not has_float(event), "I22: integers only"
         self._move(kind, event)
+        self._close(kind, event)
         if "settled_after_micros" in event:
             assert event["settled_after_micros"] == self.settled(), "I6: settled is the sum of the lots"
             assert event["debt_after_micros"] == self.debt, "I6: debt is what charges left and nothing repaid"
@@ -82,6 +84,14 @@ class Books:
                 self._put(to_lot_id, "came", n)
         elif kind == "ChargeRefunded":
             self._refund(event)
+
+    def _close(self, kind: str, event: dict[str, Any]) -> None:
+        if kind == "AccountOpened":
+            self.books_end = event["books_start"]
+        elif kind == "PeriodClosed":
+            assert event["period_start"] == self.books_end, "I21: closed periods touch"
+            self.books_end = event["period_end"]
+            assert instant(self.books_end) <= instant(event["effective_at"]), "I21: only what ended is closed"
 
     def _draw(self, kind: str, event: dict[str, Any]) -> None:
         drawn = sum(n for _, n in event.get("lines", []))

@@ -309,6 +309,18 @@ class AccountMachine(RuleBasedStateMachine):
         tick(self.store, TEAM)
         assert tick(self.store, TEAM) == 0, "I18: a second tick finds nothing"
 
+    @rule(sure=rarely)
+    def an_ended_period_is_closed_by_hand(self, sure: bool) -> None:
+        """The model knows nothing of it: it moves no credits."""
+        start = self.account.books_start if sure else None
+        command, key = c.ClosePeriod(team_id=TEAM, period_start=start), self.a_name("key")
+        answer, error = refused_or(lambda: self.ledger.execute(command, CALLERS[1], key))
+        assert code_of(error) in {"", "period_refused"}
+        if answer is not None:
+            assert answer.period_end is not None
+            assert answer.period_end <= self.store.now
+            self.done.append((command, CALLERS[1], key, answer))
+
     @rule()
     def the_process_dies(self) -> None:
         """Nothing but stored bytes survives: the head is read back from them."""
@@ -1152,6 +1164,12 @@ class AccountMachine(RuleBasedStateMachine):
         ) == (pending and (pending[0], pending[1]["plan_id"]))
         if seen.plan and seen.status != "closed":
             assert plain(seen.period_end) == model["period_end"]
+        if seen.status != "closed":
+            books = plain(seen.books_start), plain(seen.books_end)
+            assert books[0] is not None
+            assert books[1] is not None
+            assert self.model.window("period", books[0])[:2] == books
+            assert self.now < books[1] + timedelta(hours=24)
         in_flight = seen.auto_top_up.in_flight if seen.auto_top_up else None
         assert in_flight == (model.auto.flight and self.id_of(model.auto.flight))
         assert {limit.terms.limit_id for limit in seen.limits} == set(model["limits"])
