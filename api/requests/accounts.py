@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from api.fields import CardId, PlanId, Reason, Sent, TeamId, Zone
+from api.fields import CardId, IssuerId, PlanId, Reason, Sent, TeamId, Time, Zone, instant
 from domain.commands import (
     AssignPlan,
     CloseAccount,
@@ -15,6 +15,7 @@ from domain.commands import (
     ScheduleZoneChange,
     SuspendAccount,
 )
+from domain.issuer.details import MAIN_ISSUER
 
 
 class OpenAccountBody(Sent):
@@ -24,6 +25,13 @@ class OpenAccountBody(Sent):
     zone: Zone = "UTC"
     anchor_day: Annotated[int, Field(ge=1, le=31, description="Day of the month on which periods start.")] = 1
     card_id: CardId = "standard"
+    issuer_id: IssuerId = MAIN_ISSUER
+    books_from: Annotated[
+        Time | None,
+        Field(
+            description="The first period of its books is the one of this time; now, when it is not given."
+        ),
+    ] = None
     reason: Reason | None = None
 
     def command(self) -> OpenAccount:
@@ -33,6 +41,8 @@ class OpenAccountBody(Sent):
             zone=self.zone,
             anchor_day=self.anchor_day,
             card_id=self.card_id,
+            issuer_id=self.issuer_id,
+            books_from=instant(self.books_from, "books_from"),
             reason=self.reason,
         )
 

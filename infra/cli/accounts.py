@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -44,6 +45,14 @@ def open_account(
     zone: Annotated[str, typer.Option(help="Time zone of its periods.")] = "UTC",
     anchor_day: Annotated[int, typer.Option(help="Day of the month on which its periods start.")] = 1,
     card: Annotated[str, typer.Option(help="The rate card that prices its usage.")] = "standard",
+    issuer: Annotated[str, typer.Option(help="Who sells to it.")] = "main",
+    books_from: Annotated[
+        str | None,
+        typer.Option(
+            help="Its first period is the one of this time; now by default, earlier for history that follows.",
+            show_default=False,
+        ),
+    ] = None,
     reason: Annotated[str | None, typer.Option(help="Why.", show_default=False)] = None,
     key: KeyOption = None,
     output: OutputOption = Output.table,
@@ -55,7 +64,15 @@ def open_account(
     from api.requests.accounts import OpenAccountBody
 
     body = OpenAccountBody.model_validate(
-        {"team_id": team, "zone": zone, "anchor_day": anchor_day, "card_id": card, "reason": reason}
+        {
+            "team_id": team,
+            "zone": zone,
+            "anchor_day": anchor_day,
+            "card_id": card,
+            "issuer_id": issuer,
+            "books_from": books_from,
+            "reason": reason,
+        }
     )
     execute(body.command(), key, output)
 
@@ -187,14 +204,38 @@ def statement(
     project: Annotated[str | None, typer.Option(help="Only this project.", show_default=False)] = None,
     charge: Annotated[str | None, typer.Option(help="Only this charge.", show_default=False)] = None,
     hold: Annotated[str | None, typer.Option(help="Only this hold.", show_default=False)] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--from", help="Recorded from this time on, with offset.", show_default=False),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option("--until", help="Recorded before this time, with offset.", show_default=False),
+    ] = None,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="A statement of account of that range, as CSV.")
+    ] = False,
+    as_pdf: Annotated[bool, typer.Option("--pdf", help="The same as PDF/A-3, the CSV attached.")] = False,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--file", dir_okay=False, help="Where to; standard output by default.", show_default=False
+        ),
+    ] = None,
     at_version: AtVersion = None,
     as_of: AsOf = None,
     output: OutputOption = Output.table,
 ) -> None:
     """Show the running history: a line per event that moved credits, with the sums after it.
 
+    With --csv or --pdf: a statement of account of a range, with the balances before and after it.
     Example: coffer statement acme --newest --limit 10
+    Example: coffer statement acme --from 2026-11-01T00:00Z --until 2026-12-01T00:00Z --pdf --file november.pdf
     """
+    if as_csv or as_pdf:
+        _statement_of_account(team, since, until, "pdf" if as_pdf else "csv", file)
+        return
+    from domain.times import parse_instant
     from projections.statement import StatementFilter
 
     asked = StatementFilter(
@@ -204,11 +245,29 @@ def statement(
         project=project,
         charge_id=charge,
         hold_id=hold,
+        recorded_from=None if since is None else parse_instant(since, "--from"),
+        recorded_until=None if until is None else parse_instant(until, "--until"),
     )
     then = _moment(at_version, as_of)
     with wired() as wiring:
         lines = wiring.ask(lambda queries: _statement(queries, team, asked, limit, newest, then))
     show_rows(lines, output, _STATEMENT_COLUMNS)
+
+
+def _statement_of_account(
+    team: str, since: str | None, until: str | None, form: Literal["csv", "pdf"], file: Path | None
+) -> None:
+    from domain.errors import Malformed
+    from domain.times import parse_instant
+    from infra.cli.invoices import write
+    from infra.statements import statement_form, statement_of
+
+    if since is None or until is None:
+        raise Malformed("a statement of account has a range: give --from and --until", field="from")
+    first, last = parse_instant(since, "--from"), parse_instant(until, "--until")
+    with wired() as wiring:
+        statement = statement_of(wiring.shards, checked_team(team), first, last)
+        write(file, statement_form(statement, form))
 
 
 def history(

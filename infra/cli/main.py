@@ -21,6 +21,7 @@ from infra.cli import (
     funding,
     history,
     holds,
+    invoices,
     keys,
     limits,
     payments,
@@ -68,6 +69,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         quotes.quote,
         payments.topup_show,
         adjusting.adjustments,
+        invoices.revenue,
     ),
     "Change": (
         accounts.suspend,
@@ -107,6 +109,8 @@ app.add_typer(limits.limits, name="limits", rich_help_panel="Change")
 app.add_typer(payments.auto_top_up, name="auto-topup", rich_help_panel="Change")
 app.add_typer(payments.chargeback, name="chargeback", rich_help_panel="Change")
 app.add_typer(disputes.dispute, name="dispute", rich_help_panel="Change")
+app.add_typer(invoices.invoice, name="invoice", rich_help_panel="Change")
+app.add_typer(invoices.issuer, name="issuer", rich_help_panel="Change")
 app.add_typer(team.team, name="team", rich_help_panel="Change")
 app.add_typer(demo.demo, name="demo", rich_help_panel="Run")
 app.add_typer(catalogue.sources, name="sources", rich_help_panel="Catalogue")
