@@ -221,8 +221,8 @@ class _Writer:
         for total in self.invoice.totals:
             rows.append(self.amount_row(self.words("net"), total.net_minor, total.currency))
             rows += [self.tax_row(tax) for tax in self.invoice.taxes if tax.currency == total.currency]
-            rows.append(self.amount_row(self.words("gross"), total.gross_minor, total.currency))
             if self.invoice.kind == "invoice":
+                rows.append(self.amount_row(self.words("gross"), total.gross_minor, total.currency))
                 rows.append(self.amount_row(self.words("paid"), -total.paid_minor, total.currency))
             foot.append(self.amount_row(*self.last_amount(total), total.currency))
         columns = (Column("", share=1), Column("", is_number=True))
