@@ -1,4 +1,6 @@
-"""The ledger is ready for a stream: card and plans published, source registered, teams opened and given what they start with."""
+"""The ledger is ready for a stream: card and plans published, source registered, the seller's details set, teams opened and given
+what they start with.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,11 @@ from domain.catalogue import (
     publish_rate_card,
     register_source,
 )
+from domain.issuer.details import IssuerDetails
 from domain.ledger import Answer
 from infra.local.streams import CARD_ID, Member, StartingCredits, UsageStream, starting_credits
 from infra.postgres.application import CatalogueApplication
+from infra.postgres.issuer_heads import read_issuer, write_details
 from infra.postgres.ledger_store import PostgresAccountSession
 from infra.postgres.shards import ShardMap
 
@@ -38,12 +42,22 @@ DEMO_PLANS = tuple(CATALOGUE / f"{plan_id}.toml" for plan_id in ("free", "studio
 LOCAL_STACK = Actor("local-stack", "operator")
 PRICE_MINOR_PER_CREDIT = 2
 CURRENCY = "EUR"
+DEMO_ISSUER = IssuerDetails(
+    name="Coffer Demo Studio",
+    address_lines=["Example Street 1", "20095 Hamburg"],
+    country="DE",
+    tax_id="DE123456789",
+    email="billing@coffer.example",
+    prefix="DEMO-",
+    tax_percent="19",
+    note="A made-up seller: nothing on this document is owed to anybody.",
+)
 THREADS = 2
 TEAMS_TOGETHER = 100
 
 
 def publish_demo(shards: ShardMap, stream: UsageStream) -> Catalogue:
-    """The demo card and plans are published and a historic source registered; what stands already stays as it is."""
+    """The demo card and plans are published, a historic source registered, the seller has details; what stands stays as it is."""
     with CatalogueApplication(shards) as application:
         catalogue = application.catalogue()
         now = datetime.now(UTC)
@@ -58,6 +72,8 @@ def publish_demo(shards: ShardMap, stream: UsageStream) -> Catalogue:
         if stream.is_historic:
             source = register_source(catalogue, stream.source, True, now, LOCAL_STACK, "a trace")
             _record(application, catalogue, source)
+        if read_issuer(shards, DEMO_ISSUER.issuer_id).details is None:
+            write_details(shards, DEMO_ISSUER, LOCAL_STACK, reason="the demo seller")
         return catalogue
 
 
@@ -89,7 +105,10 @@ def open_teams(shards: ShardMap, stream: UsageStream, catalogue: Catalogue) -> i
     def open_shard(shard: int) -> int:
         members = by_shard[shard]
         chunks = (members[at : at + TEAMS_TOGETHER] for at in range(0, len(members), TEAMS_TOGETHER))
-        return sum(_open_together(shards, shard, chunk, starts, key, catalogue) for chunk in chunks)
+        return sum(
+            _open_together(shards, shard, chunk, starts, key, catalogue, stream.books_from)
+            for chunk in chunks
+        )
 
     with ThreadPoolExecutor(THREADS) as threads:
         return sum(threads.map(open_shard, by_shard))
@@ -115,6 +134,7 @@ def _open_together(
     starts: dict[str, StartingCredits],
     key: str,
     catalogue: Catalogue,
+    books_from: datetime | None,
 ) -> int:
     """One transaction for many teams: waiting for the disk once, not thousands of times."""
     with shards.connection_for(shard) as connection, connection.transaction():
@@ -125,18 +145,23 @@ def _open_together(
         for member, session in zip(members, sessions, strict=True):
             opened += session.account is None
             if session.answer_on_file(LOCAL_STACK.id, key) is None:
-                _start(session, member, starts[member.team_id], key, catalogue)
+                _start(session, member, starts[member.team_id], key, catalogue, books_from)
         return opened
 
 
 def _start(
-    session: PostgresAccountSession, member: Member, start: StartingCredits, key: str, catalogue: Catalogue
+    session: PostgresAccountSession,
+    member: Member,
+    start: StartingCredits,
+    key: str,
+    catalogue: Catalogue,
+    books_from: datetime | None,
 ) -> None:
     before = session.account.version if session.account else 0
     account = copy_of(session.account) if session.account else None
     decision = Decision(account, session.now, LOCAL_STACK, session.index, reason="welcome")
     if not decision.is_open:
-        open_account(decision, member.team_id, member.zone, member.anchor_day, CARD_ID)
+        open_account(decision, member.team_id, member.zone, member.anchor_day, CARD_ID, books_from=books_from)
     grant_credits(decision, start.granted_micros)
     if start.bought_micros:
         price_minor = start.bought_micros // MICROS_PER_CREDIT * PRICE_MINOR_PER_CREDIT

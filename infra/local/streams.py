@@ -50,6 +50,11 @@ class UsageStream(Protocol):
         """Whether its use may be of any age."""
         ...
 
+    @property
+    def books_from(self) -> datetime | None:
+        """Its first use: the books of its teams begin with the period of that time, not with the day of their opening."""
+        ...
+
     def members(self) -> list[Member]:
         """The teams that need an account."""
         ...
@@ -71,6 +76,7 @@ class DemoDayStream:
     def __init__(self, day: DemoDay) -> None:
         self._day = day
         self.source = day.source
+        self.books_from: datetime | None = day.start
         self.name = f"day-{day.seed}-{day.size}"
         self.title = (
             f"a made-up day: {day.size} records of {len(day.teams)} teams, seed {day.seed}, "
@@ -105,9 +111,11 @@ class TraceStream:
         self.source = source_of(path)
         self._teams: dict[str, None] = {}
         self._length = 0
+        self.books_from: datetime | None = None
         for usage in read_trace(path):
             self._teams[usage.team_id] = None
             self._length += 1
+            self.books_from = min(self.books_from or usage.occurred_at, usage.occurred_at)
         self.title = f"the trace {path.name}: {self._length} records of {len(self._teams)} teams"
 
     def members(self) -> list[Member]:
