@@ -1,4 +1,4 @@
-"""Sheets become PDF/A-3b: set by typst, with their data attached, the same bytes each time.
+"""Sheets become PDF/A-3b and PDF/UA-1: set by typst, with their data attached, the same bytes each time.
 
 One press per process: fonts and template are read once. A press belongs to one thread at a time and waits for the other; a
 process that forks must make its press afterwards.
@@ -20,7 +20,8 @@ from infra.forms.factur_x_metadata import with_factur_x_metadata
 from infra.forms.fonts import font_directories, printable
 from infra.forms.sheets import Sheet
 
-PDF_STANDARD: Final = "a-3b"
+PDF_STANDARDS: Final = ("a-3b", "ua-1")
+"""For archives (ISO 19005-3, level B) and for people who hear the page or see it enlarged (ISO 14289-1)."""
 
 
 class Press:
@@ -59,7 +60,7 @@ class Press:
             made = self._compiler.compile(
                 format="pdf",
                 sys_inputs=inputs,
-                pdf_standards=[PDF_STANDARD],
+                pdf_standards=list(PDF_STANDARDS),
                 timestamp=int(at.astimezone(UTC).timestamp()),
             )
         assert isinstance(made, bytes)

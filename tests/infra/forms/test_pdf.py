@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import unicodedata
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ def test_the_metadata_say_pdf_a_3b_and_the_profile_of_the_attached_invoice() -> 
 
     assert metadata.findtext(".//{http://www.aiim.org/pdfa/ns/id/}part") == "3"
     assert metadata.findtext(".//{http://www.aiim.org/pdfa/ns/id/}conformance") == "B"
+    assert metadata.findtext(".//{http://www.aiim.org/pdfua/ns/id/}part") == "1"
     declared = "{urn:factur-x:pdfa:CrossIndustryDocument:invoice:1p0#}"
     assert metadata.findtext(f".//{declared}ConformanceLevel") == "EN 16931"
     assert metadata.findtext(f".//{declared}DocumentFileName") == "factur-x.xml"
@@ -105,6 +107,17 @@ def test_what_pdf_a_asks_of_the_file_is_there() -> None:
     fonts = [font for page in reader.pages for font in _fonts(page)]
     assert fonts
     assert all(_is_embedded(font) for font in fonts)
+
+
+def test_the_page_has_tags_for_headings_and_table_headers() -> None:
+    tags = _tags(_catalog(printed_invoice(an_invoice()).pdf)["/StructTreeRoot"])
+
+    assert tags["/H1"] == 1
+    assert tags["/H2"] == 6
+    assert tags["/Table"] == 6
+    # Four tables have headings; the sums of money and what is beside them have none.
+    assert tags["/TH"] >= 4 + 7
+    assert tags["/TD"] > 50
 
 
 def test_the_metadata_are_written_behind_a_file_that_stays_as_it_was() -> None:
@@ -256,6 +269,18 @@ def _read(pdf: bytes) -> pypdf.PdfReader:
 
 def _catalog(pdf: bytes) -> Any:
     return _read(pdf).trailer["/Root"]
+
+
+def _tags(element: Any) -> Counter[str]:
+    element = element.get_object()
+    if not isinstance(element, dict):
+        return Counter()
+    kids = element.get("/K", [])
+    found = Counter([str(element["/S"])] if "/S" in element else [])
+    for kid in kids if isinstance(kids, list) else [kids]:
+        if not isinstance(kid, int):
+            found += _tags(kid)
+    return found
 
 
 def _pages(pdf: bytes) -> list[str]:
