@@ -80,22 +80,29 @@ class RollForward(msgspec.Struct, frozen=True, kw_only=True):
 def team_flows(source: EventSource, team_id: str, until: int | None = None) -> Iterator[TeamFlow]:
     """What changed in each period of the team in which anything did, oldest first; nothing for a team without an account.
 
-    The history is read twice, so that of all charges only those are remembered that were refunded. Memory grows with the lots
-    that were bought, and the periods in which each was used.
+    Only for refunds the history is read again, as far as the last charge that they name. Memory grows with the lots that were
+    bought, the periods in which each was used, and the refunds.
     """
-    last, refunded = 0, set()
+    fold: Deferred | None = None
+    last = 0
     for recorded in source.events(team_id, until=until):
         last = recorded.originator_version
-        if isinstance(recorded.event, e.ChargeRefunded):
-            refunded.add(recorded.event.charge_id)
-    fold: Deferred | None = None
-    for recorded in source.events(team_id, until=last):
         if fold is None:
             assert isinstance(recorded.event, e.AccountOpened), "the first event opens the account"
-            fold = Deferred(recorded.event, refunded)
+            fold = Deferred(recorded.event)
         fold.take(recorded)
-    if fold is not None:
-        yield from fold.flows()
+    if fold is None:
+        return
+    wanted = fold.refunded
+    if wanted:
+        for recorded in source.events(team_id, until=last):
+            event = recorded.event
+            if isinstance(event, e.CHARGES) and event.charge_id in wanted:
+                fold.know(event)
+                wanted.discard(event.charge_id)
+                if not wanted:
+                    break
+    yield from fold.flows()
 
 
 def rolled_forward(flows: Iterable[TeamFlow]) -> list[RollForward]:
@@ -167,28 +174,49 @@ class _Line:
         return self.basis.price_minor * min(max(micros, 0), self.amount_micros) // self.amount_micros
 
 
-class Deferred:
-    """Folds one team's events, in order and from the first, into what was sold, used, broken and refunded."""
+class _GivenBack(NamedTuple):
+    """What a refund gave back to bought lots, and the bounds of the oldest open period when it did."""
 
-    def __init__(self, opened: e.AccountOpened, refunded: Iterable[str] = ()) -> None:
+    charge_id: str
+    open_start: datetime
+    open_end: datetime
+    lines: list[tuple[_Line, int]]
+
+
+class Deferred:
+    """Folds one team's events, in order and from the first, into what was sold, used, broken and refunded.
+
+    A refund counts where its charge does: the charges that ``refunded`` names must be known before the flows are asked for.
+    """
+
+    def __init__(self, opened: e.AccountOpened) -> None:
         self._team_id, self._issuer_id = opened.team_id, opened.issuer_id
         self._running = RunningBooks(opened)
         self._lines: dict[str, _Line] = {}
         self._origins: dict[str, str] = {}
-        self._occurred: dict[str, datetime | None] = dict.fromkeys(refunded)
+        self._given_back: list[_GivenBack] = []
+        self._occurred: dict[str, datetime] = {}
 
     def take(self, recorded: e.RecordedEvent) -> None:
-        """The event is in the figures. One that comes after a refund's charge must have been named as ``refunded``."""
+        """The event is in the figures."""
         event = recorded.event
         self._running.learn(recorded)
-        if isinstance(event, e.CHARGES) and event.charge_id in self._occurred:
-            self._occurred[event.charge_id] = event.occurred_at
         move = _MOVE.get(type(event))
         if move is not None:
-            move(self, event, self._running.start_for(self._served_at(event)))
+            move(self, event)
+
+    @property
+    def refunded(self) -> set[str]:
+        """The charges of which something came back to bought lots."""
+        return {each.charge_id for each in self._given_back}
+
+    def know(self, charge: e.Charge) -> None:
+        """A charge that was refunded is known."""
+        self._occurred[charge.charge_id] = charge.occurred_at
 
     def flows(self) -> Iterator[TeamFlow]:
         """What changed in each period and currency in which anything did, oldest first."""
+        self._give_back()
         sums: dict[tuple[datetime, str], Flow] = defaultdict(Flow)
         for line in self._lines.values():
             for start, flow in line.flows():
@@ -200,12 +228,13 @@ class Deferred:
                 label = books.period_of(start).label
                 yield TeamFlow(self._team_id, self._issuer_id, currency, start, label, flow)
 
-    def _served_at(self, event: e.AccountEvent) -> datetime:
-        if not isinstance(event, e.ChargeRefunded):
-            return served_at(event)
-        occurred_at = self._occurred.get(event.charge_id)
-        assert occurred_at is not None, f"charge {event.charge_id} was not named as refunded"
-        return occurred_at
+    def _give_back(self) -> None:
+        for charge_id, open_start, open_end, lines in self._given_back:
+            at = self._occurred[charge_id]
+            start = open_start if at < open_end else self._running.books.period_of(at).start
+            for line, micros in lines:
+                line.used[max(start, line.sold)] -= micros
+        self._given_back = []
 
     def _line(self, lot_id: str) -> _Line | None:
         """The lot's line, if it was bought and no chargeback of it was lost."""
@@ -213,52 +242,61 @@ class Deferred:
         line = None if origin is None else self._lines[origin]
         return None if line is None or line.lost is not None else line
 
+    def _start(self, event: e.AccountEvent) -> datetime:
+        return self._running.start_for(served_at(event))
+
     # --- what moves ---
 
-    def sold(self, event: e.CreditsToppedUp, start: datetime) -> None:
+    def sold(self, event: e.CreditsToppedUp) -> None:
         """A lot was bought."""
         lot = event.lot
         assert lot.cost_basis is not None, "what is bought has a price"
-        self._lines[lot.lot_id] = _Line(event.amount_micros, lot.cost_basis, start)
+        self._lines[lot.lot_id] = _Line(event.amount_micros, lot.cost_basis, self._start(event))
         self._origins[lot.lot_id] = lot.lot_id
 
-    def used(self, event: e.Charge | e.DebtRepaid, start: datetime) -> None:
+    def used(self, event: e.Charge | e.DebtRepaid) -> None:
         """Lots were drawn."""
         for lot_line in event.lines:
             line = self._line(lot_line.lot_id)
             if line is not None:
-                line.used[max(start, line.sold)] += lot_line.amount_micros
+                line.used[max(self._start(event), line.sold)] += lot_line.amount_micros
 
-    def given_back(self, event: e.ChargeRefunded, start: datetime) -> None:
+    def given_back(self, event: e.ChargeRefunded) -> None:
         """What was drawn is back in its lot, or in one that succeeds it."""
         self._succeeded(event.lots)
-        for refund_line in event.lines:
-            line = self._line(refund_line.lot_id)
-            if line is not None:
-                line.used[max(start, line.sold)] -= refund_line.amount_micros
+        lines = [
+            (line, each.amount_micros)
+            for each in event.lines
+            if (line := self._line(each.lot_id)) is not None
+        ]
+        if lines:
+            account = self._running.account
+            self._given_back.append(
+                _GivenBack(event.charge_id, account.books_start, account.books_end, lines)
+            )
 
-    def rolled(self, event: e.CreditsRolledOver, start: datetime) -> None:
+    def rolled(self, event: e.CreditsRolledOver) -> None:
         """Credit moved on to a successor; none of it is used."""
         self._succeeded(event.lots)
 
-    def expired(self, event: e.CreditsExpired, start: datetime) -> None:
+    def expired(self, event: e.CreditsExpired) -> None:
         """What was left of a lot is breakage."""
         line = self._line(event.lot_id)
         if line is not None:
-            line.broken[max(start, line.sold)] += event.amount_micros
+            line.broken[max(self._start(event), line.sold)] += event.amount_micros
 
-    def lowered(self, event: e.BalanceLowered | e.GrantVoided, start: datetime) -> None:
+    def lowered(self, event: e.BalanceLowered | e.GrantVoided) -> None:
         """Credit was taken away, unused."""
         for lot_line in event.lines:
             line = self._line(lot_line.lot_id)
             if line is not None:
-                line.broken[max(start, line.sold)] += lot_line.amount_micros
+                line.broken[max(self._start(event), line.sold)] += lot_line.amount_micros
 
-    def lost(self, event: e.ChargebackLost, start: datetime) -> None:
+    def lost(self, event: e.ChargebackLost) -> None:
         """The bank has taken the whole price back."""
         line = self._line(event.origin_lot_id)
         if line is not None:
-            line.lost = max(start, line.sold)
+            line.lost = max(self._start(event), line.sold)
 
     def _succeeded(self, lots: Iterable[e.LotTerms]) -> None:
         for terms in lots:
@@ -266,7 +304,7 @@ class Deferred:
                 self._origins[terms.lot_id] = terms.origin_lot_id
 
 
-_MOVE: dict[type[e.AccountEvent], Callable[[Deferred, Any, datetime], None]] = {
+_MOVE: dict[type[e.AccountEvent], Callable[[Deferred, Any], None]] = {
     e.CreditsToppedUp: Deferred.sold,
     e.CreditsCharged: Deferred.used,
     e.HoldCaptured: Deferred.used,

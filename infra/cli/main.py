@@ -27,6 +27,7 @@ from infra.cli import (
     payments,
     plans,
     quotes,
+    revenue,
     running,
     shards,
     stream,
@@ -90,6 +91,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Operate": (
         audit.verify,
         export.export,
+        revenue.revenue,
         audit.rebuild,
         audit.snapshots,
         archive.archive,
