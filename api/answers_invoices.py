@@ -129,3 +129,24 @@ class IssuerAnswer(Told):
         details = issuer.details
         told = None if details is None else msgspec.structs.asdict(details)
         return cls(issuer_id=issuer.issuer_id, version=issuer.version, details=told)
+
+
+class RevenueRow(Told):
+    """Deferred revenue of one issuer and currency over the periods of one name, in minor units without tax."""
+
+    issuer_id: str
+    currency: str
+    label: str
+    opening_minor: int
+    sold_minor: int
+    used_minor: int
+    breakage_minor: int
+    refunded_minor: int
+    closing_minor: int
+
+
+class RevenueAnswer(Told):
+    """A team's deferred revenue rolled forward, oldest period first."""
+
+    team_id: str
+    data: list[RevenueRow]

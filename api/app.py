@@ -17,7 +17,7 @@ from api.auditing import audit_routes
 from api.commands.routes import command_routes
 from api.cursors import Cursors
 from api.edge import BODY_SECONDS_MAX, Edge
-from api.invoices import invoice_routes, issuer_routes
+from api.invoices import document_routes, invoice_routes, issuer_routes
 from api.keys import KeyRing, KeyStore
 from api.openapi import document_of
 from api.operations import operation_routes
@@ -101,6 +101,7 @@ def routed(
     app.include_router(read_routes(queries))
     app.include_router(audit_routes(queries.audits))
     app.include_router(invoice_routes(behind.invoices, Cursors(behind.pepper)))
+    app.include_router(document_routes(behind.invoices))
     app.include_router(issuer_routes(behind.issuers))
     app.include_router(rate_card_routes(queries))
     app.include_router(plan_routes(queries))

@@ -16,13 +16,17 @@ from api.answers_invoices import (
     InvoicedChargesAnswer,
     InvoicesAnswer,
     IssuerAnswer,
+    RevenueAnswer,
+    RevenueRow,
 )
 from api.cursors import CURSOR_LENGTH_MAX, LIMIT_DEFAULT, LIMIT_MAX, Cursors
+from api.fields import Time
 from api.guard import GuardedRoute, caller_of
 from api.parameters import InvoiceLinePath, InvoicePath, IssuerPath, TeamPath
 from api.ports import InvoiceReads, IssuerStore
 from api.requests.invoices import IssuerBody
 from domain.invoices.document import Invoice, canonical_invoice
+from domain.times import parse_instant
 
 DRAFT = "draft"
 """In the place of a number: the draft of the oldest period that is not closed."""
@@ -45,6 +49,16 @@ _DOCUMENT: dict[int | str, dict[str, Any]] = {
         },
     }
 }
+_STATEMENT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The statement in the form asked for.",
+        "content": {
+            "text/csv": {"schema": {"type": "string"}},
+            "text/html": {"schema": {"type": "string"}},
+            "application/pdf": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
 AskedForm = Annotated[Form, Query(alias="form", description="How the document is told.")]
 
 
@@ -53,6 +67,39 @@ def invoice_routes(invoices: InvoiceReads, cursors: Cursors) -> APIRouter:
     router = APIRouter(prefix="/v1/accounts/{team_id}/invoices", tags=["invoices"], route_class=GuardedRoute)
     _list_routes(router, invoices, cursors)
     _document_routes(router, invoices)
+    return router
+
+
+def document_routes(invoices: InvoiceReads) -> APIRouter:
+    """The routes of what else is told as a document: statements of account, revenue."""
+    router = APIRouter(prefix="/v1/accounts/{team_id}", tags=["invoices"], route_class=GuardedRoute)
+
+    @router.get(
+        "/statement-of-account",
+        name="read_statement_of_account",
+        operation_id="read_statement_of_account",
+        response_class=Response,
+        responses=_STATEMENT,
+    )
+    async def read_statement_of_account(
+        team_id: TeamPath,
+        since: Annotated[Time, Query(alias="from", description="Recorded from then on, included.")],
+        until: Annotated[Time, Query(description="Recorded before then, excluded.")],
+        form: Annotated[Literal["csv", "html", "pdf"], Query(description="How it is told.")] = "csv",
+    ) -> Response:
+        """A range of the running history, with the balances before and after it: CSV, or HTML and PDF for people."""
+        first, last = parse_instant(since, "from"), parse_instant(until, "until")
+        body = await asyncio.to_thread(invoices.statement, team_id, first, last, form)
+        return Response(body, media_type=_TYPES[form])
+
+    @router.get("/revenue", name="read_revenue", operation_id="read_revenue")
+    async def read_revenue(team_id: TeamPath) -> RevenueAnswer:
+        """Deferred revenue rolled forward: opening + sold - used - breakage - refunded = closing, in minor units."""
+        rows = await asyncio.to_thread(invoices.revenue, team_id)
+        return RevenueAnswer(
+            team_id=team_id, data=[RevenueRow(**msgspec.structs.asdict(row)) for row in rows]
+        )
+
     return router
 
 

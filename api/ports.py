@@ -21,6 +21,7 @@ from domain.team.events import TeamEvent
 from domain.team.state import Team
 from projections.invoices import Summary
 from projections.keeping import KeptAccount, KeptKind
+from projections.revenue import RollForward
 from projections.statement import StatementFilter, StatementPage
 
 InvoiceForm = Literal["csv", "html", "pdf"]
@@ -227,6 +228,17 @@ class InvoiceReads(Protocol):
 
     def form(self, document: Invoice, form: InvoiceForm) -> bytes:
         """The document in another form; the PDF of one that was issued is as it was stored."""
+        ...
+
+    def statement(self, team_id: str, since: datetime, until: datetime, form: InvoiceForm) -> bytes:
+        """The statement of account of what was recorded from ``since`` (included) to ``until`` (excluded).
+
+        Raises: Malformed for an empty range, or one of too many rows to print.
+        """
+        ...
+
+    def revenue(self, team_id: str) -> list[RollForward]:
+        """The team's deferred revenue rolled forward, by issuer, currency and period."""
         ...
 
 

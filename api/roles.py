@@ -73,6 +73,8 @@ MAY: Mapping[str, frozenset[str]] = {
     "read_invoice_draft": _INVOICES,
     "read_invoice_status": _INVOICES,
     "list_invoice_charges": _INVOICES,
+    "read_statement_of_account": _INVOICES,
+    "read_revenue": _INVOICES,
     # reads
     "read_account": _READERS,
     "read_balance": _READERS,

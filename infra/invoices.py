@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -10,7 +11,7 @@ import psycopg
 from api.errors import UnknownInvoiceLine
 from api.ports import InvoiceForm, InvoicesOnFile
 from domain.actors import Actor
-from domain.errors import Busy, UnknownInvoice, UnknownTeam
+from domain.errors import Busy, Malformed, UnknownInvoice, UnknownTeam
 from domain.invoices.assigning import BillingPeriod
 from domain.invoices.document import Invoice
 from domain.invoices.drafting import Draft
@@ -21,13 +22,16 @@ from domain.ledger import Caller
 from infra.closing import print_document, reading
 from infra.postgres.connections import NOT_REACHED
 from infra.postgres.documents import PostgresDocuments
+from infra.postgres.histories import PostgresEvents
 from infra.postgres.invoice_model import PostgresInvoices
 from infra.postgres.invoice_reading import InvoiceReading
 from infra.postgres.issuer_heads import read_issuer, write_details
 from infra.postgres.shards import ShardMap
 from infra.postgres.team_heads import load_team_head
+from infra.statements import statement_form, statement_of
 from projections.invoice_csv import invoice_csv
 from projections.invoices import Summary
+from projections.revenue import RollForward, rolled_forward, team_flows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,6 +98,27 @@ class InvoiceDesk:
         if form == "csv":
             return "".join(invoice_csv(document)).encode()
         return self._pdf(document) if form == "pdf" else _html(document)
+
+    def statement(self, team_id: str, since: datetime, until: datetime, form: InvoiceForm) -> bytes:
+        """The statement of account of what was recorded from ``since`` (included) to ``until`` (excluded).
+
+        Raises: Malformed for an empty range, or one of too many rows to print.
+        """
+        from infra.forms.statements import TooLongToPrint
+
+        try:
+            with _reached():
+                return b"".join(statement_form(statement_of(self._shards, team_id, since, until), form))
+        except TooLongToPrint as error:
+            raise Malformed(str(error), field="until") from error
+
+    def revenue(self, team_id: str) -> list[RollForward]:
+        """The team's deferred revenue rolled forward, by issuer, currency and period."""
+        source = PostgresEvents(self._shards)
+        with _reached():
+            if not source.has(team_id):
+                raise UnknownTeam(f"team {team_id!r} has no account: open one first", team_id=team_id)
+            return rolled_forward(team_flows(source, team_id))
 
     # --- who sells ---
 

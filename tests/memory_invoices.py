@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import datetime
+
 from api.errors import UnknownInvoiceLine
 from api.ports import InvoiceForm, InvoicesOnFile
 from domain.account.events import CreditNoteIssued, InvoiceIssued, InvoiceVoided, RecordedEvent
@@ -19,6 +22,8 @@ from domain.ledger import Caller
 from domain.shards import shard_of
 from projections.invoice_csv import invoice_csv
 from projections.invoices import InvoiceRow, Summary, rows_of, summary_of
+from projections.revenue import RollForward, rolled_forward, team_flows
+from projections.statement import StatementFilter
 from tests.memory_store import SHARDS, MemoryLedger
 
 
@@ -82,6 +87,25 @@ class MemoryInvoices:
     def form(self, document: Invoice, form: InvoiceForm) -> bytes:
         """Its lines as CSV; in the place of a page, its JSON."""
         return "".join(invoice_csv(document)).encode() if form == "csv" else canonical_invoice(document)
+
+    def statement(self, team_id: str, since: datetime, until: datetime, form: InvoiceForm) -> bytes:
+        """How many rows the range has."""
+        asked = StatementFilter(recorded_from=since, recorded_until=until)
+        self._events(team_id)
+        page = self._memory.page(team_id, asked=asked, after=None, limit=500, newest_first=False)
+        return f"{form},{len(page.rows)}\n".encode()
+
+    def revenue(self, team_id: str) -> list[RollForward]:
+        """Deferred revenue."""
+        events = self._events(team_id)
+
+        class Source:
+            def events(
+                self, team_id: str, after: int = 0, until: int | None = None
+            ) -> Iterator[RecordedEvent]:
+                return iter(events)
+
+        return rolled_forward(team_flows(Source(), team_id))
 
     def issuer(self, issuer_id: str) -> Issuer:
         """The issuer."""

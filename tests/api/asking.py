@@ -85,4 +85,7 @@ BODIES: dict[str, Any] = {
 }
 """By operation."""
 
-PARAMS: dict[str, dict[str, str]] = {"find_charges": {"source": "urn:s", "id": "r"}}
+PARAMS: dict[str, dict[str, str]] = {
+    "find_charges": {"source": "urn:s", "id": "r"},
+    "read_statement_of_account": {"from": "2026-11-01T00:00:00Z", "until": "2026-12-01T00:00:00Z"},
+}
