@@ -1,4 +1,4 @@
-"""Commands about invoices: drafts, documents and their forms, lines and charges, close, void, correct; issuers; revenue."""
+"""Commands about invoices: drafts, documents and their forms, lines and charges, close, void, correct; issuers."""
 
 from __future__ import annotations
 
@@ -368,42 +368,6 @@ def set_issuer(
     with wired() as wiring:
         found = wiring.invoices.set_details(body.details(named), Caller(who.id, who.role), reason)
     _show_issuer(found, output)
-
-
-# --- what was earned ---
-
-
-def revenue(
-    teams: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="TEAM", help="The teams; all without one.", show_default=False),
-    ] = None,
-    output: OutputOption = Output.table,
-) -> None:
-    """Show deferred revenue rolled forward: opening + sold - used - breakage - refunded = closing, per period and issuer.
-
-    Amounts are minor units without tax, from what each lot cost; every team's periods count under their names.
-    Example: coffer revenue -o csv
-    """
-    from msgspec import to_builtins
-
-    from infra.postgres.histories import PostgresEvents
-    from projections.revenue import rolled_forward, team_flows
-
-    ticker = Ticker()
-    with wired() as wiring:
-        source = PostgresEvents(wiring.shards)
-        named = [checked_team(each) for each in teams] if teams else source.team_ids()
-        count = 0
-
-        def counted(team_id: str) -> str:
-            nonlocal count
-            count += 1
-            ticker.tell(f"{count} teams")
-            return team_id
-
-        rows = rolled_forward(flow for each in named for flow in team_flows(source, counted(each)))
-    show_rows([to_builtins(row) for row in rows], output)
 
 
 # --- how ---

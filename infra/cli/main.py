@@ -70,7 +70,6 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         quotes.quote,
         payments.topup_show,
         adjusting.adjustments,
-        invoices.revenue,
     ),
     "Change": (
         accounts.suspend,
