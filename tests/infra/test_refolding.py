@@ -78,7 +78,7 @@ def test_an_account_that_somebody_holds_is_left_for_the_next_run(
     older: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("infra.postgres.migrations.Timeouts", lambda: _IMPATIENT)
-    migrate(older, SHARDS, revision="0005")
+    migrate(older, SHARDS, revision="0011")
     with psycopg.connect(older) as holder:
         holder.execute("SELECT FROM account_head WHERE team_id = 'mira' FOR UPDATE")
 

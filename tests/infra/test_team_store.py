@@ -408,7 +408,7 @@ def test_the_library_does_not_write_paperwork_past_the_accounts_lock(
     recorder = LedgerApplication(shards, shards.shard_of("acme")).recorder
     last = paperwork[-1]
 
-    with pytest.raises(DataError, match="is written by its session"):
+    with pytest.raises(DataError, match="is written with the head of its own stream"):
         recorder.insert_events([StoredEvent(team_stream_id("acme"), 4, last.topic, last.state)])
 
     assert now(shards).version == 3
