@@ -6,8 +6,10 @@ from datetime import timedelta
 from itertools import pairwise
 
 from domain.invoices.assigning import BillingPeriod, Books
-from tests.builders import AnAccount, when
-from tests.domain.invoices.told import documents
+from domain.invoices.drafting import draft
+from domain.invoices.reading import WholeHistory, needed_since
+from tests.builders import AnAccount, micros, when
+from tests.domain.invoices.told import documents, recorded
 
 
 def test_e11_late_usage_and_its_refund_are_adjustments_of_the_next_invoice() -> None:
@@ -116,3 +118,30 @@ def test_periods_from_before_the_books_tile_and_are_named_by_counting_back() -> 
     assert [f"{each.start:%d %H:%M}" for each in found[:3]] == ["28 22:00", "30 22:00", "30 22:00"]
     for each in found:
         assert books.period_of(each.start) == books.period_of(each.end - timedelta(seconds=1)) == each
+
+
+def test_usage_at_the_very_end_and_its_refund_are_on_the_next_invoice() -> None:
+    team = AnAccount("2026-11-01 00:00")
+    team.bought("A", 50, "2026-11-02 00:00")
+    team.used("x", 9, occurred="2026-12-01 00:00")
+    team.refunded("x", 4, "2026-12-01 12:00")
+    team.ticked("2027-01-05 00:00")
+
+    invoices = documents(team.events)
+
+    assert invoices["2026-11"].lines == []
+    assert [line.amount for line in invoices["2026-12"].lines] == ["9", "-4"]
+
+
+def test_usage_minutes_ahead_of_the_clock_is_on_the_invoice_of_its_period_which_asks_for_it() -> None:
+    team = AnAccount("2026-11-01 00:00")
+    team.bought("A", 50, "2026-11-02 00:00")
+    team.used("x", 9, occurred="2026-12-01 00:00", recorded="2026-11-30 23:54:59")
+    team.ticked("2027-01-05 00:00")
+    events = recorded(team.events)
+    december = WholeHistory(events).books.closed[1]
+
+    needed = [each for each in events if each.event.recorded_at >= needed_since(december.start)]
+
+    (line,) = draft(needed, december, WholeHistory(events), opening_micros=micros(50)).lines
+    assert (line.amount, december.label) == ("9", "2026-12")
