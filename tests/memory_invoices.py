@@ -109,11 +109,14 @@ class MemoryInvoices:
 
     def issuer(self, issuer_id: str) -> Issuer:
         """The issuer."""
+        # The ledger may have been cleared since.
+        if issuer_id not in self._memory.issuers:
+            self._issuers.pop(issuer_id, None)
         return self._issuers.get(issuer_id) or Issuer(issuer_id=issuer_id)
 
     def set_details(self, details: IssuerDetails, caller: Caller, reason: str | None = None) -> Issuer:
         """The issuer with the details."""
-        issuer = self._issuers.setdefault(details.issuer_id, Issuer(issuer_id=details.issuer_id))
+        issuer = self._issuers[details.issuer_id] = self.issuer(details.issuer_id)
         set_details(issuer, details, self._memory.now, Actor(caller.principal, caller.role))
         self._memory.issuers[details.issuer_id] = details
         return issuer
