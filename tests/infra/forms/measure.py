@@ -32,9 +32,12 @@ def main() -> None:
                 _print, [(lines, 1 + part * count, count) for part in range(PROCESSES)], chunksize=1
             )
             took = time.perf_counter() - begun
-        peaks = ", ".join(f"{before} -> {after} MB" for before, after in told)
+        peaks = ", ".join(f"{before} -> {after} MB" for before, after, _ in told)
+        each = 1_000 * sum(worked for _, _, worked in told) / (PROCESSES * count)
         print(
-            f"PDF, {name}: {PROCESSES * count / took:.0f} a second on {PROCESSES} processes; peak memory {peaks}"
+            f"PDF, {name}: {PROCESSES * count / took:.0f} a second on {PROCESSES} processes, "
+            f"{each:.0f} ms of processor time each; peak memory {peaks}",
+            flush=True,
         )
     began = time.perf_counter()
     for seed in range(200):
