@@ -41,7 +41,7 @@ SOLD = """
 SELECT b ->> 'currency', sum((b ->> 'price_minor')::bigint)::bigint, sum(coalesce((b ->> 'tax_minor')::bigint, 0))::bigint
 FROM ledger_events e CROSS JOIN LATERAL (
     SELECT convert_from(e.state, 'UTF8')::jsonb -> 'lot' -> 'cost_basis' AS b
-) AS s WHERE e.topic LIKE 'CreditsToppedUp.%' GROUP BY 1
+) AS s WHERE e.topic LIKE 'CreditsToppedUp.%%' GROUP BY 1
 """
 COLUMNS = """
 SELECT sum((convert_from(state, 'UTF8')::jsonb ->> 'amount_micros')::bigint)::bigint FROM ledger_events WHERE topic LIKE %s

@@ -55,7 +55,7 @@ WITH issued AS (
     SELECT e.shard, e.originator_id, e.originator_version AS version, (d ->> 'occurred_at')::timestamptz AS at,
            (d ->> 'amount_micros')::bigint AS amount
     FROM ledger_events e CROSS JOIN LATERAL (SELECT convert_from(e.state, 'UTF8')::jsonb AS d) AS s
-    WHERE e.topic LIKE 'CreditsCharged.%'
+    WHERE e.topic LIKE 'CreditsCharged.%%'
 )
 SELECT i.invoice, i.used, coalesce(sum(c.amount), 0)::bigint FROM issued i
 LEFT JOIN charged c ON c.shard = i.shard AND c.originator_id = i.originator_id AND c.version < i.closed
@@ -64,7 +64,7 @@ GROUP BY 1, 2
 """
 ALL_CHARGED = """
 SELECT coalesce(sum((convert_from(state, 'UTF8')::jsonb ->> 'amount_micros')::bigint), 0)::bigint FROM ledger_events
-WHERE topic LIKE 'CreditsCharged.%'
+WHERE topic LIKE 'CreditsCharged.%%'
 """
 
 
