@@ -27,7 +27,9 @@ def rows() -> list[RollForward]:
     other = AnAccount("2026-09-01 00:00", issuer_id="far-east_2")
     bought(other, "A", 300, 70_001, "2026-09-02 00:00", "JPY")
     other.used("u", 100, occurred="2026-10-10 12:00")
-    return rolled_forward(flow for team in [*teams, other] for flow in team_flows(Source(team), "acme"))
+    return rolled_forward(
+        flow for team in [*teams, other] for flow in team_flows(Source(team.events), "acme")
+    )
 
 
 def written(path: Path, rows: list[RollForward]) -> Path:
