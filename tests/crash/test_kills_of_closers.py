@@ -15,6 +15,7 @@ from domain.invoices.document import Invoice, invoice_digest
 from infra.closing import read_document
 from infra.failpoints import OF_CLOSERS
 from infra.forms.einvoice import NotAnInvoiceForMachines, invoice_xml
+from infra.postgres.issuing import BATCH_TEAMS
 from infra.postgres.shards import ShardMap
 from infra.postgres.verification import verify
 from infra.project import ProjectorLoop
@@ -35,6 +36,8 @@ from tests.infra.stored import rows
 INVOICES = int(os.environ.get("COFFER_INVOICES", "250"))
 KILLS = int(os.environ.get("COFFER_CLOSER_KILLS", "12"))
 RULED = int(os.environ.get("COFFER_INVOICES_RULED", "60"))
+EACH_DOCUMENT = ("close.after_number", "close.before_pdf", "close.after_pdf")
+"""Places that are passed for each document; the others once for so many accounts."""
 
 # The money of the sales in the stored bytes, without any of our code.
 SOLD = """
@@ -91,12 +94,19 @@ def kill_closers(url: str, dice: random.Random) -> int:
     """Two closers at a time, each killed somewhere; returns how many died."""
     killed = 0
     for _ in range(KILLS // 2):
-        places = [f"{dice.choice(OF_CLOSERS)}:{dice.randrange(1, 40)}" for _ in range(2)]
+        places = [a_place(dice) for _ in range(2)]
         for closer in [start_closer(url, failpoint=place) for place in places]:
             told, _ = closer.communicate(timeout=600)
             assert closer.returncode in (0, -signal.SIGKILL), told
             killed += closer.returncode != 0
     return killed
+
+
+def a_place(dice: random.Random) -> str:
+    """A place that a closer passes, early enough that work is left for those after it."""
+    place = dice.choice(OF_CLOSERS)
+    times = INVOICES if place in EACH_DOCUMENT else INVOICES // BATCH_TEAMS
+    return f"{place}:{dice.randint(1, max(1, times // KILLS))}"
 
 
 def assert_money_ties(url: str, found: list[Invoice]) -> None:
