@@ -82,6 +82,8 @@ def _examples(example: Example) -> list[str]:
         ("a top-up that the ledger asked for, and the bank took back", f"coffer statement {LOST}"),
         ("what the world was told of it", f"coffer history {LOST}"),
         ("give that charge back", f"coffer refund {team} {charge} --reason 'a gift'"),
+        ("what its invoice would say now, and the page itself", f"coffer invoice draft {team}"),
+        ("", f"coffer invoice pdf {team} --file draft.pdf"),
         ("prove that everything agrees", "coffer verify"),
         (
             "the same over HTTP",
