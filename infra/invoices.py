@@ -25,7 +25,7 @@ from infra.postgres.documents import PostgresDocuments
 from infra.postgres.histories import PostgresEvents
 from infra.postgres.invoice_model import PostgresInvoices
 from infra.postgres.invoice_reading import InvoiceReading
-from infra.postgres.issuer_heads import read_issuer, write_details
+from infra.postgres.issuer_heads import PostgresNumbers, read_issuer, write_details
 from infra.postgres.shards import ShardMap
 from infra.postgres.team_heads import load_team_head
 from infra.statements import statement_form, statement_of
@@ -146,8 +146,10 @@ class InvoiceDesk:
             yield invoices
 
     def _parties(self, invoices: InvoiceReading) -> tuple[IssuerDetails | None, BillingDetails | None]:
-        issuer = read_issuer(self._shards, invoices.issuer_id).details
         shard = self._shards.shard_of(invoices.team_id)
+        # By the connection at hand where it can be: a pool may have no other.
+        numbers = PostgresNumbers(invoices.cursor, self._shards, self._shards.home_of(shard))
+        issuer = numbers.issuer(invoices.issuer_id).details
         paperwork = load_team_head(invoices.cursor, shard, invoices.team_id).team
         return issuer, paperwork.billing_details
 

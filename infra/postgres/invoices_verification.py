@@ -39,6 +39,8 @@ SELECT team_id, version, invoice, encode(pdf_digest, 'hex'), encode(sha256(pdf),
 WHERE shard = %(shard)s AND pdf IS NOT NULL AND sha256(pdf) <> pdf_digest ORDER BY team_id, invoice LIMIT %(most)s
 """
 
+_ANY_NUMBERS = "SELECT true FROM issuer_head WHERE shard = %(shard)s AND year > 0 LIMIT 1"
+
 # Numbers of the shard's issuers against documents of teams that live in the same database: of others nothing is known here.
 _NUMBERS = """
 WITH given AS (
@@ -82,6 +84,8 @@ def check_numbers(connection: psycopg.Connection[TupleRow], shard: int) -> Itera
             expected=digest,
             found=own,
         )
+    if connection.execute(_ANY_NUMBERS, values).fetchone() is None:
+        return
     for team_id, number, invoice in connection.execute(_NUMBERS, values).fetchall():
         yield Finding(
             table="ledger_events",

@@ -42,7 +42,7 @@ from infra.postgres.connections import NOT_REACHED
 from infra.postgres.documents import file_documents
 from infra.postgres.heads import Head, StoredIndex, load_heads
 from infra.postgres.invoice_reading import InvoiceReading
-from infra.postgres.issuer_heads import CLOSER, PostgresNumbers, read_issuer
+from infra.postgres.issuer_heads import CLOSER, PostgresNumbers
 from infra.postgres.ledger_store import Clock, database_clock
 from infra.postgres.shards import ShardMap
 from infra.postgres.team_heads import load_team_head
@@ -55,6 +55,15 @@ PERIODS_MAX = 24
 """So many periods of one account are invoiced at a time; more of them, after history was brought in, by the next pass."""
 
 _KINDS: tuple[IndexKind, ...] = ("uninvoiced", "period", "invoiced")
+
+# Somebody else was at it: nothing was written, and each account by itself may well go.
+_OTHERS = (
+    errors.LockNotAvailable,
+    errors.DeadlockDetected,
+    errors.SerializationFailure,
+    errors.UniqueViolation,
+    HeadMoved,
+)
 
 log = structlog.get_logger("issuing")
 
@@ -146,7 +155,8 @@ class Issuing:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             heads = load_heads(cursor, shard, teams, lock=False)
             entries = _entries(cursor, shard, teams)
-            nameless = self._nameless({head.account.issuer_id for head in heads.values()})
+            numbers = PostgresNumbers(cursor, self._shards, self._shards.home_of(shard))
+            nameless = _nameless(numbers, {head.account.issuer_id for head in heads.values()})
             for team_id, head in heads.items():
                 if head.account.issuer_id in nameless:
                     told = told.plus(Issued(waiting=1))
@@ -161,17 +171,6 @@ class Issuing:
                 if periods:
                     drafted.append(_Drafted(team_id, periods))
         return drafted, told
-
-    def _nameless(self, issuers: Collection[str]) -> set[str]:
-        """Those without details: their invoices wait, and nothing is lost."""
-        found = {each for each in issuers if read_issuer(self._shards, each).details is None}
-        for issuer_id in sorted(found):
-            log.error(
-                "issuer_has_no_details",
-                issuer=issuer_id,
-                hint=f"closed periods wait for their invoices: coffer issuer set --issuer {issuer_id} --name ...",
-            )
-        return found
 
     # --- under the locks ---
 
@@ -188,7 +187,7 @@ class Issuing:
     def _trouble(self) -> Iterator[None]:
         try:
             yield
-        except (errors.LockNotAvailable, errors.DeadlockDetected, errors.UniqueViolation, HeadMoved) as error:
+        except _OTHERS as error:
             raise _Trouble from error
         except NOT_REACHED:
             raise
@@ -220,6 +219,18 @@ class Issuing:
 
 class _Trouble(Exception):
     """Nothing was written: an account was in others' hands for too long, or cannot be decided on."""
+
+
+def _nameless(numbers: PostgresNumbers, issuers: Collection[str]) -> set[str]:
+    """Those without details: their invoices wait, and nothing is lost."""
+    found = {each for each in issuers if numbers.issuer(each).details is None}
+    for issuer_id in sorted(found):
+        log.error(
+            "issuer_has_no_details",
+            issuer=issuer_id,
+            hint=f"closed periods wait for their invoices: coffer issuer set --issuer {issuer_id} --name ...",
+        )
+    return found
 
 
 def _decide(

@@ -362,3 +362,16 @@ def test_verify_names_a_number_without_document_a_changed_pdf_and_a_changed_row(
     assert ("invoice_document", "SHA-256 of the PDF of CO-2026-000001") in found
     assert ("ledger_events", "document with the number CO-2026-000002") in found
     assert ("invoice_entry", "money") in found
+
+
+def test_a_closer_needs_no_more_than_one_connection(database_url: str, shards: ShardMap) -> None:
+    """P10."""
+    a_seller(shards)
+    months(shards, TEAMS[:3])
+    ticked(shards)
+    narrow = ShardMap(database_url, connections_max=1)
+
+    done = Closer(narrow, printed, clock=lambda _: CLOSED).run()
+
+    narrow.close()
+    assert (done.invoices, done.pdfs, done.failed) == (3, 3, 0)
