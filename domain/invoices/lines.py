@@ -52,7 +52,8 @@ class _Sum:
         self.nanos: dict[str, int] = {}
         self.price: UnitPrice | None = None
         self.has_one_price = True
-        self.refunded: set[str] = set()
+        # Of refund lines only, of which there are few.
+        self.refunded: set[str] | None = None
 
 
 class LineSums:
@@ -81,6 +82,7 @@ class LineSums:
     def refund(self, charge: Charge, amount_micros: int, earlier: BillingPeriod | None) -> None:
         """So much of the charge came back, on a line of its own below zero; a refund tells no quantities."""
         line = self._line(line_key(charge, "refund", earlier.start if earlier else None), earlier)
+        line.refunded = line.refunded or set()
         line.refunded.add(charge.charge_id)
         line.charges = len(line.refunded)
         line.amount_micros -= amount_micros

@@ -45,7 +45,7 @@ class History(Protocol):
         ...
 
     def charges(self, charge_ids: Collection[str]) -> Mapping[str, Charge]:
-        """The charges of these ids, each of which exists; asked once, for all that were refunded."""
+        """The charges of these ids, each of which exists; asked for those that were refunded, a portion at a time."""
         ...
 
     def top_ups(self, payment_references: Collection[str]) -> Mapping[str, TopUp]:

@@ -19,6 +19,9 @@ from domain.invoices.assigning import BillingPeriod, books_begin_in, closed_peri
 from domain.invoices.credit_sums import net_of
 from domain.invoices.reading import History
 
+PORTION_REFUNDS = 1_000
+"""The charges of so many refunds are asked for together."""
+
 
 class NotTied(Exception):
     """The events given do not add up, so no invoice is made of them: one is missing, changed, or not where it should be."""
@@ -117,9 +120,13 @@ class Sorting:
             self._earlier_micros += net_of(event)
 
     def _refunded(self) -> Iterator[Placed]:
-        """The refunds whose charge makes them this invoice's; their charges are read at once."""
-        charges = self._history.charges({each.event.charge_id for each in self._refunds})
-        for recorded, event, is_open in self._refunds:
+        """The refunds whose charge makes them this invoice's; their charges are read a portion at a time."""
+        for first in range(0, len(self._refunds), PORTION_REFUNDS):
+            yield from self._refunded_of(self._refunds[first : first + PORTION_REFUNDS])
+
+    def _refunded_of(self, refunds: list[_Refund]) -> Iterator[Placed]:
+        charges = self._history.charges({each.event.charge_id for each in refunds})
+        for recorded, event, is_open in refunds:
             charge = charges.get(event.charge_id)
             if charge is None:
                 raise NotTied(

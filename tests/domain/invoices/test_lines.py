@@ -201,16 +201,16 @@ def test_r6_charges_on_tiers_of_a_third_sum_over_all_lines_to_the_price_of_all_u
     assert sum(line.charges for line in lines) == len(uses)
 
 
-def test_r6_a_hundred_thousand_lines_of_a_third_sum_without_any_error() -> None:
+def test_r6_twenty_thousand_lines_of_a_third_sum_without_any_error() -> None:
     third = card_of({"model": "unit", "meters": ["units"], "price": "1", "per": "3"})
     team = AnAccount("2026-11-01 00:00", a_catalogue(third))
     charge = team.used("u", 1, occurred="2026-11-10 12:00")
     assert isinstance(charge, CreditsCharged)
     sums = LineSums()
 
-    for number in range(100_000):
+    for number in range(20_000):
         sums.charge(msgspec.structs.replace(charge, member=f"member-{number}"), None)
 
     amounts = [micros(line.amount) for line in sums.lines()]
-    assert len(amounts) == 100_000
-    assert sum(amounts) == sums.total_micros == 100_000 * 333_334
+    assert len(amounts) == 20_000
+    assert sum(amounts) == sums.total_micros == 20_000 * 333_334
