@@ -64,7 +64,7 @@ from infra.postgres.ledger_store import Clock, database_clock
 from infra.postgres.recent_claims import RecentClaims
 from infra.postgres.shards import ShardMap
 
-ACCOUNTS_KEPT_MAX = 10_000
+ACCOUNTS_KEPT_MAX = 9_000
 """How many accounts a worker keeps between batches; the least recently used one goes first."""
 
 CARRIED_SECONDS_MAX = 1.0
