@@ -43,7 +43,7 @@ from domain.shards import shard_of
 from domain.terms import LimitTerms
 from domain.times import instant_text
 from domain.usage import UsageRecord
-from infra.postgres.batch_writer import ACCOUNTS_KEPT_MAX, PostgresBatchStore, PostgresBatchTransaction
+from infra.postgres.batch_writer import PostgresBatchStore, PostgresBatchTransaction
 from infra.postgres.ledger_store import PostgresAccountSession
 from infra.postgres.shards import ShardMap
 from tests.bench.demand import (
@@ -355,7 +355,7 @@ class LibraryDefault:
                 "POSTGRES_PORT": str(address["port"]),
                 "POSTGRES_USER": str(address["user"]),
                 "POSTGRES_PASSWORD": str(address["password"]),
-                "AGGREGATE_CACHE_MAXSIZE": str(ACCOUNTS_KEPT_MAX),
+                "AGGREGATE_CACHE_MAXSIZE": str(teams),
             }
         )
         for team in self._demand.teams:
