@@ -135,7 +135,7 @@ def test_a_shard_that_one_projector_has_in_hand_is_left_out_by_others(shards: Sh
     class Slow(StatementModel):
         @override
         def rows(self, cursor: Cursor[TupleRow], taking: Taking) -> Sequence[tuple[object, ...]]:
-            taken_beside.append(ProjectorLoop(shards).catch_up())
+            taken_beside.append(ProjectorLoop(shards, lambda: [StatementModel()]).catch_up())
             return super().rows(cursor, taking)
 
     shard = shards.shard_of("acme")
