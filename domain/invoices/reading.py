@@ -7,7 +7,7 @@ and answers for the few older things that these name: charges that were refunded
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 from domain.account.events import (
@@ -20,15 +20,16 @@ from domain.account.events import (
     RecordedEvent,
 )
 from domain.account.index import TopUp
+from domain.account.limiting import AHEAD_MAX
 from domain.invoices.assigning import Books, RunningBooks
-
-USED_AHEAD_MAX = timedelta(minutes=6)
-"""Usage may occur five minutes after its arrival by the broker's clock, which may be ahead of the ledger's by seconds."""
 
 
 def needed_since(period_start: datetime) -> datetime:
-    """Events recorded at this instant or later, up to the period's close, are all that may be on its invoice."""
-    return period_start - USED_AHEAD_MAX
+    """Events recorded at this instant or later, up to the period's close, are all that may be on its invoice.
+
+    Usage may occur minutes after it was recorded, by clocks that differ; by more than this, and its invoice would not tie.
+    """
+    return period_start - AHEAD_MAX
 
 
 class History(Protocol):

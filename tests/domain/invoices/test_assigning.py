@@ -136,7 +136,7 @@ def test_usage_at_the_very_end_and_its_refund_are_on_the_next_invoice() -> None:
 def test_usage_minutes_ahead_of_the_clock_is_on_the_invoice_of_its_period_which_asks_for_it() -> None:
     team = AnAccount("2026-11-01 00:00")
     team.bought("A", 50, "2026-11-02 00:00")
-    team.used("x", 9, occurred="2026-12-01 00:00", recorded="2026-11-30 23:54:59")
+    team.used("x", 9, occurred="2026-12-01 00:00", recorded="2026-11-30 23:00:00")
     team.ticked("2027-01-05 00:00")
     events = recorded(team.events)
     december = WholeHistory(events).books.closed[1]
