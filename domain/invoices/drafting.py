@@ -276,13 +276,16 @@ class _Kept:
             self._sales.append(lost_top_up(event.payment_reference, event.recorded_at))
 
     def sales(self, period: BillingPeriod) -> list[Sale]:
-        """The sales in the order in which they were recorded; the top-ups that banks took back are read at once."""
+        """The sales in the order in which they were recorded, without fees of nothing.
+
+        The top-ups that banks took back are read at once.
+        """
         for place, (before, plan, at) in self._upgrades.items():
             charge_upgrade(self._sales[place], before, plan, at, period)
         found = self._history.top_ups({event.payment_reference for event in self._lost.values()})
         for place, event in self._lost.items():
             take_back(self._sales[place], found[event.payment_reference])
-        return self._sales
+        return [sale for sale in self._sales if sale.net_minor or sale.kind != "plan"]
 
     def _plan_now(self, event: PlanAssigned) -> None:
         """A plan taken now: the first one costs its price, another the difference by the days left."""

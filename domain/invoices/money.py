@@ -100,12 +100,8 @@ def charge_upgrade(
 
 
 def purchases_of(sales: Iterable[Sale], tax_percent: str) -> list[Purchase]:
-    """The sales as the document says them, fees taxed at the issuer's rate; nothing of what costs nothing."""
-    return [
-        _purchase(sale, tax_percent)
-        for sale in sales
-        if sale.net_minor or sale.tax_minor or sale.kind != "plan"
-    ]
+    """The sales as the document says them, fees taxed at the issuer's rate."""
+    return [_purchase(sale, tax_percent) for sale in sales]
 
 
 def tax_on(net_minor: int, percent: str) -> int:

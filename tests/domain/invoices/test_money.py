@@ -26,6 +26,7 @@ PLANS = (
     a_plan("studio", 90, price={"price_minor": 9_100, "currency": "EUR"}),
     a_plan("cheap", 90, price={"price_minor": 100, "currency": "EUR"}),
     a_plan("dollars", 90, price={"price_minor": 9_000, "currency": "USD"}),
+    a_plan("nothing", 0, price={"price_minor": 0, "currency": "EUR"}),
     a_plan("free", 5, price={"price_minor": 0, "currency": "EUR"}),
 )
 
@@ -144,6 +145,14 @@ def test_an_upgrade_to_a_plan_in_another_currency_costs_that_plans_price_for_the
     document = invoices(team)["2026-11"]
 
     assert totals(document) == {"EUR": (3_000, 570, 3_570, 0, 3_570), "USD": (4_500, 855, 5_355, 0, 5_355)}
+
+
+def test_a_month_on_a_plan_that_costs_and_gives_nothing_has_nothing_to_invoice() -> None:
+    team = a_team()
+    team.planned("nothing", "2026-11-01 00:00")
+    team.ticked("2027-01-15 00:00")
+
+    assert all(each.is_empty for each in all_drafts(recorded(team.events)))
 
 
 def test_a_plan_that_waits_for_the_turn_costs_from_there() -> None:
