@@ -182,6 +182,8 @@ STATUS: dict[type[Exception], Answered] = {
     errors.OtherCurrency: Answered(409, "The invoice asks for no money in this currency"),
     errors.CreditNoteRefused: Answered(409, "The credit note cannot be like that"),
     errors.UnknownIssuer: Answered(404, "The issuer has no details yet"),
+    errors.UnknownWork: Answered(404, "The team has no such work"),
+    errors.WorkRefused: Answered(409, "The work cannot go on like that"),
     errors.UnknownMember: Answered(404, "The team has no such member"),
     errors.UnknownPaymentMethod: Answered(404, "The team has no payment method"),
     errors.MemberRefused: Answered(409, "The team cannot change like that"),

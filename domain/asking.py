@@ -16,6 +16,8 @@ from domain.account.chargebacks import lose_chargeback, open_chargeback, win_cha
 from domain.account.collecting import issue_credit_note, mark_uncollectible, require_creditable
 from domain.account.decision import Decision, account_id
 from domain.account.disputing import open_dispute, reject_dispute, uphold_dispute
+from domain.account.estimating import USES_MAX, estimate_uses
+from domain.account.estimating import PlannedUse as EstimatedUse
 from domain.account.events import AccountEvent, InvoiceIssued, QuotePin
 from domain.account.funding import (
     AskedLot,
@@ -58,6 +60,10 @@ from domain.team import deciding
 from domain.team.deciding import ADJUSTMENT_CAP_MICROS
 from domain.team.decision import TeamDecision
 from domain.team.state import Team
+from domain.work import deciding as working
+from domain.work.decision import WorkDecision
+from domain.work.events import PlannedCost, PlannedUse, WorkEstimate
+from domain.work.state import Work
 
 
 class _Ids(TypedDict, total=False):
@@ -79,6 +85,8 @@ class _Ids(TypedDict, total=False):
     invoice: str
     period_start: datetime
     period_end: datetime
+    step: str
+    revision: int
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -93,7 +101,7 @@ class Given(msgspec.Struct, frozen=True):
 
 
 class Papers(Protocol):
-    """What documents are made from besides the account: numbers of its issuer, and events of its stream, in one transaction."""
+    """What is at hand besides the account, in one transaction: numbers of its issuer, events of its stream, and fresh salts."""
 
     @property
     def numbers(self) -> Numbers:
@@ -102,6 +110,10 @@ class Papers(Protocol):
 
     def event_at(self, version: int) -> AccountEvent:
         """The event that made this version of the account, which is not above its head."""
+        ...
+
+    def salt(self) -> bytes:
+        """Random bytes that nobody else has, for the digest of a text."""
         ...
 
 
@@ -117,6 +129,7 @@ class Asked:
         quote_keys: Sequence[bytes],
         load_team: Callable[[], Team],
         papers: Papers | None = None,
+        load_work: Callable[[str], Work] | None = None,
     ) -> None:
         self.decision = decision
         self.principal = principal
@@ -124,8 +137,10 @@ class Asked:
         self.catalogue = catalogue
         self.quote_keys = quote_keys
         self.team_decision: TeamDecision | None = None
+        self.work_decision: WorkDecision | None = None
         self._load_team = load_team
         self._papers = papers
+        self._load_work = load_work
 
     def team(self) -> TeamDecision:
         """The decision on the team's paperwork, at the same instant. Raises: AccountClosed."""
@@ -138,6 +153,25 @@ class Asked:
             # Both say one instant, also when the clock has gone back since the team's last event.
             decision.at = self.team_decision.at
         return self.team_decision
+
+    def work(self, work_id: str) -> WorkDecision:
+        """The decision on one of the team's works, at the same instant. Raises: AccountClosed."""
+        require_open(self.decision.account)
+        if self.work_decision is None:
+            assert self._load_work is not None, "works are decided where they are kept"
+            assert self._papers is not None, "texts are kept with a salt"
+            decision = self.decision
+            self.work_decision = WorkDecision(
+                self._load_work(work_id),
+                decision.at,
+                decision.actor,
+                self._papers.salt,
+                decision.correlation_id,
+                decision.reason,
+            )
+            # All say one instant, also when the clock has gone back since the work's last event.
+            decision.at = self.work_decision.at
+        return self.work_decision
 
     def issued(self, version: int) -> InvoiceIssued:
         """The event that issued an invoice."""
@@ -476,6 +510,61 @@ def _remove_payment_method(asked: Asked, command: c.RemovePaymentMethod) -> Give
     return Given(_Ids())
 
 
+# --- works ---
+
+
+def _start_work(asked: Asked, command: c.StartWork) -> Given:
+    decision = asked.work(command.work_id or asked.id_of("work"))
+    estimated = _estimated(asked, command.planned, command.project) if command.planned else None
+    working.start_work(decision, command.brief, command.member or asked.principal, command.project, estimated)
+    return Given(_Ids() if estimated is None else _Ids(amount_micros=estimated.amount_micros))
+
+
+def _estimated(asked: Asked, planned: Sequence[PlannedUse], project: str | None) -> WorkEstimate:
+    """What the uses would be charged now. Raises: as charging does."""
+    total = sum(use.times for use in planned)
+    if len(planned) > working.PLANNED_USES_MAX or any(
+        not 1 <= use.times <= working.TIMES_MAX for use in planned
+    ):
+        raise Malformed(
+            f"planned has {len(planned)} uses: at most {working.PLANNED_USES_MAX} would be right,"
+            f" each 1 to {working.TIMES_MAX} times",
+            field="planned",
+        )
+    decision, catalogue = asked.decision, asked.catalogue()
+    # As many as are estimated in one call are charged one after the other; of more, each times what one would be now.
+    repeated = total <= USES_MAX
+    uses = [
+        EstimatedUse(use.action, use.meters, use.dimensions, project=project)
+        for use in planned
+        for _ in range(use.times if repeated else 1)
+    ]
+    told = estimate_uses(decision.account, catalogue, decision.index, decision.at, uses).uses
+    costs: list[PlannedCost] = []
+    for use in planned:
+        count = use.times if repeated else 1
+        own, told = told[:count], told[count:]
+        amount = sum(each.amount_micros for each in own) * (1 if repeated else use.times)
+        costs.append(PlannedCost(planned=use, amount_micros=amount))
+    return WorkEstimate(
+        account_version=decision.account.version,
+        amount_micros=sum(each.amount_micros for each in costs),
+        uses=costs,
+    )
+
+
+def _save_work_step(asked: Asked, command: c.SaveWorkStep) -> Given:
+    revision = working.save_step(
+        asked.work(command.work_id), command.step, command.text, command.member or asked.principal
+    )
+    return Given(_Ids(step=command.step, revision=revision))
+
+
+def _save_work(asked: Asked, command: c.SaveWork) -> Given:
+    working.save_work(asked.work(command.work_id), command.result, command.member or asked.principal)
+    return Given(_Ids())
+
+
 DECIDERS: dict[type[c.Command], Callable[[Asked, Any], Given]] = {
     c.OpenAccount: _open,
     c.SuspendAccount: _suspend,
@@ -515,5 +604,8 @@ DECIDERS: dict[type[c.Command], Callable[[Asked, Any], Given]] = {
     c.SetBillingDetails: _set_billing,
     c.SetPaymentMethod: _set_payment_method,
     c.RemovePaymentMethod: _remove_payment_method,
+    c.StartWork: _start_work,
+    c.SaveWorkStep: _save_work_step,
+    c.SaveWork: _save_work,
 }
 """The decider of every command there is."""

@@ -17,6 +17,8 @@ from domain.account.events import (
 )
 from domain.billing import BillingDetails as BillingDetails  # noqa: PLC0414 - told on: a command's parts come from here
 from domain.issuer.details import MAIN_ISSUER
+from domain.work.events import PlannedUse
+from domain.work.texts import WorkText
 
 HOLD_SECONDS = 3_600
 """How long a hold lasts when the request does not say."""
@@ -322,3 +324,36 @@ class SetPaymentMethod(Command, frozen=True, kw_only=True, tag=True, omit_defaul
 
 class RemovePaymentMethod(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
     """Forget how the team pays."""
+
+
+# --- works ---
+
+
+class StartWork(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Begin a piece of work with its brief; what it plans to use is estimated as it would be charged now.
+
+    ``member`` is whose text it is (None: the caller's); without ``work_id`` the work gets one.
+    """
+
+    brief: WorkText
+    work_id: str | None = None
+    member: str | None = None
+    project: str | None = None
+    planned: list[PlannedUse] = []
+
+
+class SaveWorkStep(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Save a step of a work: how it was made and what came of it."""
+
+    work_id: str
+    step: str
+    text: WorkText
+    member: str | None = None
+
+
+class SaveWork(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Save the result of a work, which takes no further step."""
+
+    work_id: str
+    result: WorkText
+    member: str | None = None

@@ -396,6 +396,18 @@ class CardNumberRefused(Malformed):
     code = "card_number_refused"
 
 
+class UnknownWork(Unknown):
+    """The team has no such work."""
+
+    code = "unknown_work"
+
+
+class WorkRefused(Refused):
+    """A work is started once, has a bounded number of steps, and takes none once its result is saved."""
+
+    code = "work_refused"
+
+
 class IdempotencyKeyReused(Conflict):
     """The key was used before with another body."""
 

@@ -21,6 +21,8 @@ from domain.commands import Command, OpenAccount
 from domain.errors import IdempotencyKeyReused, UnknownTeam
 from domain.team.decision import TeamDecision
 from domain.team.state import Team
+from domain.work.decision import WorkDecision
+from domain.work.state import Work
 
 ATTEMPTS_MAX = 5
 """How often a command is tried when the outcome of its commit was not heard, before the caller is told to ask again."""
@@ -70,6 +72,10 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     period_start: datetime | None = None
     period_end: datetime | None = None
     team_version: int | None = None
+    work_id: str | None = None
+    work_version: int | None = None
+    step: str | None = None
+    revision: int | None = None
     is_replayed: bool = False
 
 
@@ -98,6 +104,9 @@ class AccountSession(Papers, Protocol):
     def load_team(self) -> Team:
         """The team's people and paperwork; an empty one when nothing was recorded yet."""
 
+    def load_work(self, work_id: str) -> Work:
+        """The team's work of that id; a new one when it was not started yet."""
+
     def save(
         self,
         account: TeamAccount,
@@ -109,8 +118,9 @@ class AccountSession(Papers, Protocol):
         body_digest: bytes,
         answer: bytes,
         team: TeamDecision | None = None,
+        work: WorkDecision | None = None,
     ) -> None:
-        """Events of both, heads, index and answer will be durable together when the session ends."""
+        """Events of all three, heads, index, texts and answer will be durable together when the session ends."""
 
 
 class LedgerStore(Protocol):
@@ -165,8 +175,8 @@ class Ledger:
             if session.account is not None:
                 pass_time(asked.decision)
             given = DECIDERS[type(command)](asked, command)
-            account, team = asked.decision.account, asked.team_decision
-            answer = _answer(account, team, given)
+            account, team, work = asked.decision.account, asked.team_decision, asked.work_decision
+            answer = _answer(account, team, work, given)
             session.save(
                 account,
                 asked.decision,
@@ -176,6 +186,7 @@ class Ledger:
                 body_digest=body_digest,
                 answer=msgspec.json.encode(answer),
                 team=team if team is not None and team.events else None,
+                work=work if work is not None and work.events else None,
             )
         return answer
 
@@ -193,11 +204,20 @@ class Ledger:
             command.reason,
         )
         return Asked(
-            decision, caller.principal, key, self._catalogue, self._quote_keys, session.load_team, session
+            decision,
+            caller.principal,
+            key,
+            self._catalogue,
+            self._quote_keys,
+            session.load_team,
+            session,
+            session.load_work,
         )
 
 
-def _answer(account: TeamAccount, team: TeamDecision | None, given: Given) -> Answer:
+def _answer(
+    account: TeamAccount, team: TeamDecision | None, work: WorkDecision | None, given: Given
+) -> Answer:
     denial = None
     if given.denied is not None:
         denied = given.denied.denial
@@ -215,11 +235,13 @@ def _answer(account: TeamAccount, team: TeamDecision | None, given: Given) -> An
     return Answer(
         team_id=account.team_id,
         version=account.version,
-        recorded_at=account.recorded_at if team is None else team.at,
+        recorded_at=work.at if work else account.recorded_at if team is None else team.at,
         settled_micros=account.settled_micros,
         debt_micros=account.debt_micros,
         denial=denial,
         team_version=None if team is None else team.team.version,
+        work_id=None if work is None else work.work.work_id,
+        work_version=None if work is None else work.work.version,
         **given.ids(),
     )
 

@@ -258,7 +258,7 @@ class _Sender:
     def _teams_of(
         self, cursor: Cursor[TupleRow], shard: int, events: Sequence[StoredEvent]
     ) -> dict[bytes, str]:
-        """Whose each stream is: a team's account or paperwork, or an issuer's details or numbers."""
+        """Whose each stream is: a team's account, paperwork or work, or an issuer's details or numbers."""
         wanted = {event.stream for event in events}
         unknown = [stream for stream in wanted if stream not in self._teams]
         if unknown:
@@ -269,6 +269,8 @@ class _Sender:
                 "SELECT uuid_send(account_id), team_id FROM account_head"
                 " WHERE shard = %(shard)s AND account_id = ANY(%(streams)s)"
                 " UNION ALL SELECT uuid_send(stream_id), team_id FROM team_head"
+                " WHERE shard = %(shard)s AND stream_id = ANY(%(streams)s)"
+                " UNION ALL SELECT uuid_send(stream_id), team_id FROM work_head"
                 " WHERE shard = %(shard)s AND stream_id = ANY(%(streams)s)"
                 " UNION ALL SELECT uuid_send(stream_id), 'issuer:' || issuer_id FROM issuer_head"
                 " WHERE shard = %(shard)s AND stream_id = ANY(%(streams)s)",

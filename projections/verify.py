@@ -34,6 +34,9 @@ from domain.team.events import TeamEvent
 from domain.team.state import TEAM_SCHEMA, Team, team_stream_id
 from domain.times import instant_text
 from domain.usage import usage_key
+from domain.work.applying import apply as apply_to_work
+from domain.work.events import WorkEvent
+from domain.work.state import WORK_SCHEMA, Work, work_stream_id
 from projections.invoices import InvoiceRow
 from projections.invoices import rows_of as invoice_rows_of
 from projections.keeping import TOLD_KINDS, Keeping, Kept, KeptKind, KeptOnFile
@@ -45,6 +48,9 @@ Decode = Callable[[str, bytes], AccountEvent]
 
 DecodeTeam = Callable[[str, bytes], TeamEvent]
 """Makes an event of a team's own stream of a stored topic and state. Raises: UnknownEventShape."""
+
+DecodeWork = Callable[[str, bytes], WorkEvent]
+"""Makes an event of a work of a stored topic and state. Raises: UnknownEventShape."""
 
 DecodeIssuer = Callable[[str, bytes], IssuerEvent]
 """Makes an event of an issuer of a stored topic and state. Raises: UnknownEventShape."""
@@ -121,6 +127,19 @@ class StoredTeamHead(NamedTuple):
     recorded_at: datetime
 
 
+class StoredWorkHead(NamedTuple):
+    """A row of ``work_head``."""
+
+    team_id: str
+    work_id: str
+    stream_id: UUID
+    version: int
+    chain_hash: bytes
+    state: bytes
+    state_schema: int
+    recorded_at: datetime
+
+
 class StoredIssuerHead(NamedTuple):
     """A row of ``issuer_head``: of the issuer's details, ``year`` 0, or of its numbers of a year."""
 
@@ -174,6 +193,15 @@ class PaperworkOnFile(NamedTuple):
     events: Iterable[StoredEvent]
 
 
+class WorkOnFile(NamedTuple):
+    """All that is stored of one work; the stream is read once, in version order. ``texts``: digests of those kept, by version."""
+
+    shard: int
+    head: StoredWorkHead
+    events: Iterable[StoredEvent]
+    texts: Mapping[int, str]
+
+
 class IssuerOnFile(NamedTuple):
     """All that is stored of one stream of an issuer; the stream is read once, in version order."""
 
@@ -197,6 +225,15 @@ def check_account(stored: AccountOnFile, decode: Decode, origins: OriginCounts) 
 def check_team(stored: PaperworkOnFile, decode: DecodeTeam) -> Iterator[Finding]:
     """The first difference in a team's own stream, and between it and its head; none for a sound one, or one not begun."""
     check = _TeamCheck(stored, decode)
+    for event in stored.events:
+        check.take(event)
+    check.end()
+    yield from check.findings.values()
+
+
+def check_work(stored: WorkOnFile, decode: DecodeWork) -> Iterator[Finding]:
+    """The first difference in one work's stream, its head, and the texts that are kept; a text that was erased is none."""
+    check = _WorkCheck(stored, decode)
     for event in stored.events:
         check.take(event)
     check.end()
@@ -324,6 +361,60 @@ class _TeamCheck(_StreamCheck):
             expected, stated = getattr(self._team, field), getattr(found, field)
             if _json(expected) != _json(stated):
                 self._find("team_head", head.version, f"state.{field}", _json(expected), _json(stated))
+
+
+class _WorkCheck(_StreamCheck):
+    """Folds one work while comparing, and compares the texts that are kept of it with their digests."""
+
+    def __init__(self, stored: WorkOnFile, decode: DecodeWork) -> None:
+        head = stored.head
+        self._stream_id = work_stream_id(head.team_id, head.work_id)
+        self.IN_LOG = f"work {head.work_id}: "
+        super().__init__(stored.shard, head.team_id, self._stream_id)
+        self._head = head
+        self._texts = dict(stored.texts)
+        self._decode = decode
+        self._work = Work(team_id=head.team_id, work_id=head.work_id)
+
+    def take(self, stored: StoredEvent) -> None:
+        """The event is checked against its predecessor and folded; it claims nothing."""
+        self._follow(stored)
+        if stored.claim is not None:
+            self._find("ledger_events", stored.version, "usage_key", None, stored.claim.hex())
+        try:
+            event = self._decode(stored.topic, stored.state)
+            self._check_text(stored.version, getattr(event, "context_digest", None))
+            if self._folds:
+                apply_to_work(self._work, event)
+        except UnknownEventShape as error:
+            self._find("ledger_events", stored.version, "event", "a shape this code knows", error.detail)
+            self._folds = False
+        except (AssertionError, KeyError, ValueError, TypeError) as error:
+            self._find(
+                "ledger_events", stored.version, "fold", "an event that follows from those before", error
+            )
+            self._folds = False
+
+    def _check_text(self, version: int, digest: str | None) -> None:
+        """A text may be erased; one that is there is the one that was saved."""
+        kept = self._texts.pop(version, None)
+        if kept is not None and kept != digest:
+            self._find("work_context", version, "digest of salt and text", digest, kept)
+
+    def end(self) -> None:
+        """The head is compared with what the events led to; no text is left over."""
+        head = self._head
+        if head.stream_id != self._stream_id:
+            self._find("work_head", head.version, "stream_id", self._stream_id, head.stream_id)
+        self._check_end("work_head", head.version, head.chain_hash)
+        for version in sorted(self._texts):
+            self._find("work_context", version, "event", "one that the text belongs to", None)
+        if not self._folds or head.state_schema != WORK_SCHEMA:
+            return
+        if head.recorded_at != self._work.recorded_at:
+            self._find("work_head", head.version, "recorded_at", self._work.recorded_at, head.recorded_at)
+        if head.state != msgspec.json.encode(self._work):
+            self._find("work_head", head.version, "state", _json(self._work), head.state)
 
 
 class _IssuerCheck(_StreamCheck):

@@ -31,6 +31,9 @@ from domain.team.decision import TeamDecision
 from domain.team.events import TeamEvent
 from domain.team.state import Team, team_stream_id
 from domain.usage import UsageRecord
+from domain.work.decision import KeptText, WorkDecision
+from domain.work.events import WorkEvent
+from domain.work.state import Work
 from projections.keeping import KeptAccount, KeptKind
 from projections.moves import NOTHING, Sums, sums_after
 from projections.statement import StatementFilter, StatementPage, StatementRows, rows_of
@@ -52,6 +55,9 @@ class Kept:
     paperwork_events: list[StoredTeamEvent] = field(default_factory=list)
     answers: dict[tuple[str, str], tuple[bytes, bytes]] = field(default_factory=dict)
     denial_repeats: dict[int, DenialRepeats] = field(default_factory=dict)
+    works: dict[str, Work] = field(default_factory=dict)
+    work_events: dict[str, list[WorkEvent]] = field(default_factory=dict)
+    texts: dict[tuple[str, int], KeptText] = field(default_factory=dict)
     sums: Sums = NOTHING
 
 
@@ -88,6 +94,8 @@ class MemoryLedger:
 
     def _commit(self, team_id: str, saved: Saved) -> None:
         self.write(team_id, saved.decision, saved.team)
+        if saved.work is not None:
+            self._write_work(self.teams[team_id], shard_of(team_id, SHARDS), saved.work)
         team = self.teams[team_id]
         if saved.answered is not None:
             key, answer = saved.answered
@@ -131,6 +139,14 @@ class MemoryLedger:
             team.index.put(change)
         team.index.usages.update(decision.index.usages)
         team.account = decision.account
+
+    def _write_work(self, team: Kept, shard: int, decision: WorkDecision) -> None:
+        """Events and texts of the work stand; the log is so much longer."""
+        work = team.works[decision.work.work_id] = decision.work
+        team.work_events.setdefault(work.work_id, []).extend(decision.events)
+        team.texts |= {(work.work_id, kept.version): kept for kept in decision.texts}
+        position = self.positions[shard] = self.positions.get(shard, 0) + len(decision.events)
+        self.statement.write(shard, [], position)
 
     def _append_paperwork(self, team: Kept, team_id: str, shard: int, event: TeamEvent) -> None:
         stored = team.paperwork_events
@@ -345,6 +361,7 @@ class MemorySession:
         self.index: AccountIndex = IndexOverlay(self._team.index if self._team else None)
         self.numbers = MemoryNumbers(ledger)
         self.saved: Saved | None = None
+        self._salts = 0
 
     def event_at(self, version: int) -> AccountEvent:
         """The event of that version."""
@@ -354,6 +371,16 @@ class MemorySession:
     def load_team(self) -> Team:
         """The team's people and paperwork; empty at version 0 before their first event."""
         return self._team.paperwork if self._team else Team(team_id=self._team_id)
+
+    def load_work(self, work_id: str) -> Work:
+        """The team's work of that id; a new one before its first event."""
+        found = self._team.works.get(work_id) if self._team else None
+        return found or Work(team_id=self._team_id, work_id=work_id)
+
+    def salt(self) -> bytes:
+        """Bytes that differ each time."""
+        self._salts += 1
+        return self._salts.to_bytes(16, "big")
 
     def answer_on_file(self, principal: str, key: str) -> tuple[bytes, bytes] | None:
         """What the key was answered."""
@@ -370,12 +397,14 @@ class MemorySession:
         body_digest: bytes,
         answer: bytes,
         team: TeamDecision | None = None,
+        work: WorkDecision | None = None,
     ) -> None:
         """The decision will stand at the clean end."""
         assert expected_version == (self.account.version if self.account else 0)
         assert account is decision.account
         assert team is None or team.expected_version == self.load_team().version
-        self.saved = Saved(decision, ((principal, key), (body_digest, answer)), team)
+        assert work is None or work.expected_version == self.load_work(work.work.work_id).version
+        self.saved = Saved(decision, ((principal, key), (body_digest, answer)), team, work)
 
     def save_due(self, account: TeamAccount, decision: Decision, expected_version: int) -> None:
         """What was due will stand at the clean end."""
@@ -391,3 +420,4 @@ class Saved:
     decision: Decision
     answered: tuple[tuple[str, str], tuple[bytes, bytes]] | None = None
     team: TeamDecision | None = None
+    work: WorkDecision | None = None

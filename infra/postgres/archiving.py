@@ -325,11 +325,12 @@ class _Archiving:
     def _parts(self, first: int, last: int) -> list[_Part]:
         """The parts of streams at these positions, by team. Raises: ArchiveRefused where the log is not whole."""
         rows = self._connection.execute(
-            "SELECT coalesce(h.team_id, t.team_id, i.issuer_id), e.* FROM ("
+            "SELECT coalesce(h.team_id, t.team_id, w.team_id, i.issuer_id), e.* FROM ("
             " SELECT originator_id, min(originator_version), max(originator_version), count(*) FROM ledger_events"
             " WHERE shard = %(shard)s AND position BETWEEN %(first)s AND %(last)s GROUP BY originator_id) AS e"
             " LEFT JOIN account_head h ON h.shard = %(shard)s AND h.account_id = e.originator_id"
             " LEFT JOIN team_head t ON t.shard = %(shard)s AND t.stream_id = e.originator_id"
+            " LEFT JOIN work_head w ON w.shard = %(shard)s AND w.stream_id = e.originator_id"
             " LEFT JOIN issuer_head i ON i.shard = %(shard)s AND i.stream_id = e.originator_id",
             {"shard": self._shard, "first": first, "last": last},
         ).fetchall()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -19,7 +20,10 @@ from domain.errors import Busy
 from domain.ledger import OutcomeUnknown
 from domain.team.decision import TeamDecision
 from domain.team.state import Team
-from infra.postgres.appending import AccountWrite, HeadMoved, append, new_events, stay_home
+from domain.work.decision import WorkDecision
+from domain.work.state import Work
+from domain.work.texts import SALT_BYTES
+from infra.postgres.appending import AccountWrite, HeadMoved, Rows, append, new_events, stay_home
 from infra.postgres.archived import refuse_archived
 from infra.postgres.connections import NOT_REACHED
 from infra.postgres.documents import file_documents
@@ -28,6 +32,7 @@ from infra.postgres.issuer_heads import PostgresNumbers
 from infra.postgres.mapper import ACCOUNT_SHAPES
 from infra.postgres.shards import ShardMap
 from infra.postgres.team_heads import TeamHead, load_team_head, write_team_head
+from infra.postgres.work_heads import WorkHead, load_work_head, write_work_head
 
 Clock: TypeAlias = "Callable[[Cursor[TupleRow]], datetime]"
 """Tells the instant at which something is decided, on the connection that will write it."""
@@ -94,6 +99,7 @@ class PostgresAccountSession:
         self._team_id = team_id
         self._head = self._locked_head(wait)
         self._team_head: TeamHead | None = None
+        self._work_heads: dict[str, WorkHead] = {}
         self._numbers: PostgresNumbers | None = None
         self.saved = False
         self.account: TeamAccount | None = self._head.account if self._head else None
@@ -138,6 +144,19 @@ class PostgresAccountSession:
         """The team's people and paperwork, under the lock of its account; empty at version 0 before the first event."""
         return self._found_team().team
 
+    def load_work(self, work_id: str) -> Work:
+        """The team's work, under the lock of its account; a new one at version 0 before its first event."""
+        return self._found_work(work_id).work
+
+    def _found_work(self, work_id: str) -> WorkHead:
+        if work_id not in self._work_heads:
+            self._work_heads[work_id] = load_work_head(self._cursor, self._shard, self._team_id, work_id)
+        return self._work_heads[work_id]
+
+    def salt(self) -> bytes:
+        """Random bytes of the system's."""
+        return os.urandom(SALT_BYTES)
+
     def _found_team(self) -> TeamHead:
         if self._team_head is None:
             self._team_head = load_team_head(self._cursor, self._shard, self._team_id)
@@ -165,12 +184,13 @@ class PostgresAccountSession:
         body_digest: bytes,
         answer: bytes,
         team: TeamDecision | None = None,
+        work: WorkDecision | None = None,
     ) -> None:
-        """Events, heads, index and answer will be durable together when the session ends, those of the team included."""
+        """Events, heads, index and answer will be durable together when the session ends, with those of team and work."""
         write = self._write_of(account, decision, expected_version)
         self._keep_answer(account, principal, key, body_digest, answer, decision.at)
         self._count_repeated_denial(decision)
-        self._append(write, decision, team)
+        self._append(write, decision, team, work)
 
     def save_due(self, account: TeamAccount, decision: Decision, expected_version: int) -> None:
         """What was due will be durable when the session ends: events, head and index, and no answer, since nobody asked."""
@@ -191,17 +211,34 @@ class PostgresAccountSession:
             index_changes=decision.index_changes,
         )
 
-    def _append(self, write: AccountWrite, decision: Decision, team: TeamDecision | None = None) -> None:
+    def _append(
+        self,
+        write: AccountWrite,
+        decision: Decision,
+        team: TeamDecision | None = None,
+        work: WorkDecision | None = None,
+    ) -> None:
         versions = enumerate(decision.events, write.expected_version + 1)
         file_documents(self._cursor, self._shard, [(self._team_id, *versioned) for versioned in versions])
         numbers = self._numbers.write() if self._numbers else None
-        paperwork = write_team_head(self._cursor, self._shard, self._found_team(), team) if team else None
+        beside = self._beside(team, work)
         # Last, because from here on every other writer of the shard waits for our commit.
-        if write.events or paperwork:
-            append(self._cursor, self._shard, [write] if write.events else [], paperwork, numbers)
+        if write.events or beside:
+            append(self._cursor, self._shard, [write] if write.events else [], beside, numbers)
         else:
             stay_home(self._cursor, [self._shard])
         self.saved = True
+
+    def _beside(self, team: TeamDecision | None, work: WorkDecision | None) -> Rows | None:
+        """The rows of other streams than the account's, whose heads are as decided."""
+        rows: list[bytes] = []
+        if team and (written := write_team_head(self._cursor, self._shard, self._found_team(), team)):
+            rows += written.rows
+        if work:
+            found = self._found_work(work.work.work_id)
+            if written := write_work_head(self._cursor, self._shard, found, work):
+                rows += written.rows
+        return Rows(rows) if rows else None
 
     def _count_repeated_denial(self, decision: Decision) -> None:
         if decision.repeated_denial is None:

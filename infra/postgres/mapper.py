@@ -25,6 +25,8 @@ from domain.issuer.events import ISSUER_EVENTS, IssuerEvent
 from domain.team.applying import apply as apply_to_team
 from domain.team.events import TEAM_EVENTS, RecordedTeamEvent, TeamEvent
 from domain.team.state import TEAM_SCHEMA, Team
+from domain.work.events import WORK_EVENTS, RecordedWorkEvent, WorkEvent
+from domain.work.state import WORK_SCHEMA, Work
 
 HEAD_TOPIC = f"TeamAccount.{STATE_SCHEMA}"
 """The topic of a head read as a snapshot; no event has it."""
@@ -36,6 +38,7 @@ encode_json = _encoder.encode
 encode_json_into = _encoder.encode_into
 _decode_account = msgspec.json.Decoder(TeamAccount).decode
 _decode_team = msgspec.json.Decoder(Team).decode
+_decode_work = msgspec.json.Decoder(Work).decode
 
 
 class Shapes(Generic[E]):
@@ -97,8 +100,14 @@ def old_topics_of(event_class: type[object]) -> tuple[str, ...]:
 
 ACCOUNT_SHAPES = Shapes[AccountEvent](ACCOUNT_EVENTS)
 TEAM_SHAPES = Shapes[TeamEvent](TEAM_EVENTS)
+WORK_SHAPES = Shapes[WorkEvent](WORK_EVENTS)
 ISSUER_SHAPES = Shapes[IssuerEvent](ISSUER_EVENTS)
 CATALOGUE_SHAPES = Shapes[CatalogueEvent](CATALOGUE_EVENTS)
+
+
+def is_of_account(topic: str) -> bool:
+    """Whether the topic may be of an account's event: paperwork, works and issuers share the log and are not."""
+    return topic not in TEAM_SHAPES and topic not in WORK_SHAPES and topic not in ISSUER_SHAPES
 
 
 class AccountEventOnFile(RecordedEvent, frozen=True):
@@ -162,6 +171,23 @@ def decode_team(state: bytes) -> Team:
         raise UnknownEventShape(f"a stored head of a team is not of schema {TEAM_SCHEMA}: {error}") from error
 
 
+def decode_work(state: bytes) -> Work:
+    """The work that a head's stored bytes of the current schema are.
+
+    Raises: UnknownEventShape.
+    """
+    try:
+        return _decode_work(state)
+    except msgspec.MsgspecError as error:
+        raise UnknownEventShape(f"a stored head of a work is not of schema {WORK_SCHEMA}: {error}") from error
+
+
+class WorkEventOnFile(RecordedWorkEvent, frozen=True):
+    """An event of a work at its place."""
+
+    originator_id: UUID
+
+
 class IssuerEventOnFile(msgspec.Struct, frozen=True):
     """An event of an issuer at its place: its details, or a number of a year."""
 
@@ -190,7 +216,7 @@ class LedgerMapper(Mapper[UUID]):
 
     @override
     def to_domain_event(self, stored_event: StoredEvent) -> DomainEventProtocol[UUID]:
-        """The event of a row, of an account, a team or an issuer, or the snapshot of a head. Raises: UnknownEventShape."""
+        """The event of a row, of an account, team, work or issuer, or the snapshot of a head. Raises: UnknownEventShape."""
         originator_id = stored_event.originator_id
         assert isinstance(originator_id, UUID)
         version, topic, state = stored_event.originator_version, stored_event.topic, stored_event.state
@@ -198,6 +224,8 @@ class LedgerMapper(Mapper[UUID]):
             return AccountSnapshot(originator_id, version, decode_account(state))
         if topic in TEAM_SHAPES:
             return TeamEventOnFile(originator_id, version, TEAM_SHAPES.decode(topic, state))
+        if topic in WORK_SHAPES:
+            return WorkEventOnFile(originator_id, version, WORK_SHAPES.decode(topic, state))
         if topic in ISSUER_SHAPES:
             return IssuerEventOnFile(originator_id, version, ISSUER_SHAPES.decode(topic, state))
         return AccountEventOnFile(originator_id, version, ACCOUNT_SHAPES.decode(topic, state))

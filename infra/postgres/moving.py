@@ -477,6 +477,7 @@ class _Moving:
             self._new,
             "SELECT count(*) FROM (SELECT shard, account_id AS stream_id, version, chain_hash FROM account_head"
             " UNION ALL SELECT shard, stream_id, version, chain_hash FROM team_head"
+            " UNION ALL SELECT shard, stream_id, version, chain_hash FROM work_head"
             " UNION ALL SELECT shard, stream_id, version, chain_hash FROM issuer_head WHERE version > 0) AS h"
             " LEFT JOIN ledger_events e ON e.shard = h.shard AND e.originator_id = h.stream_id"
             " AND e.originator_version = h.version WHERE h.shard = %s AND e.hash IS DISTINCT FROM h.chain_hash",

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from domain.account.events import AccountOpened, CreditsCharged, RecordedEvent
 from infra.postgres.archived import archived_position
-from infra.postgres.mapper import ACCOUNT_SHAPES, ISSUER_SHAPES, TEAM_SHAPES, old_topics_of, topic_of
+from infra.postgres.mapper import ACCOUNT_SHAPES, is_of_account, old_topics_of, topic_of
 from infra.postgres.shards import ShardMap
 from projections.moves import NOTHING, Sums, sums_after
 from projections.statement import (
@@ -421,10 +421,8 @@ class Projector:
             return _Part(shard, position, position, halted=str(gap))
         if not events:
             return None
-        # People, paperwork and issuers share the log, and no read model is about them: they are passed over, never waited at.
-        of_accounts = [
-            event for event in events if event.topic not in TEAM_SHAPES and event.topic not in ISSUER_SHAPES
-        ]
+        # People, paperwork, works and issuers share the log, and no read model is about them: passed over, never waited at.
+        of_accounts = [event for event in events if is_of_account(event.topic)]
         try:
             rows = self.model.rows(cursor, Taking(shard, position, events[-1].position, of_accounts, table))
         except CannotProject as error:

@@ -47,7 +47,7 @@ from domain.shards import shard_of
 from infra.postgres.appending import AccountWrite, HeadMoved, NewEvent, append, channel_of
 from infra.postgres.archived import refuse_archived, refuse_archived_position
 from infra.postgres.heads import Head, load_heads
-from infra.postgres.mapper import ACCOUNT_SHAPES, HEAD_TOPIC, ISSUER_SHAPES, TEAM_SHAPES
+from infra.postgres.mapper import ACCOUNT_SHAPES, HEAD_TOPIC, is_of_account
 from infra.postgres.shards import LedgerDatastore
 
 POLL_SECONDS = 1.0
@@ -94,7 +94,7 @@ class ShardRecorder(PostgresApplicationRecorder):
         """
         streams: dict[UUID | str, list[StoredEvent]] = defaultdict(list)
         for each in stored_events:
-            if each.topic in TEAM_SHAPES or each.topic in ISSUER_SHAPES:
+            if not is_of_account(each.topic):
                 # Their head is guarded by the account's lock, which is the session's, or by the issuer's own.
                 raise DataError(
                     f"{each.topic} is not an account's: it is written with the head of its own stream"

@@ -18,12 +18,13 @@ from psycopg.rows import TupleRow
 
 from domain.account.events import HoldDenied
 from domain.team.state import team_stream_id
+from domain.work.texts import salted_digest
 from infra.postgres.archive_reading import ArchiveReading
 from infra.postgres.archived import Gone
 from infra.postgres.invoice_model import InvoiceModel
 from infra.postgres.invoices_verification import check_numbers
 from infra.postgres.kept_heads import kept_on_file
-from infra.postgres.mapper import ACCOUNT_SHAPES, ISSUER_SHAPES, TEAM_SHAPES
+from infra.postgres.mapper import ACCOUNT_SHAPES, ISSUER_SHAPES, TEAM_SHAPES, WORK_SHAPES
 from infra.postgres.payments_verification import check_payments
 from infra.postgres.read_models import StatementModel, statement_row
 from infra.postgres.shards import ShardMap
@@ -41,10 +42,13 @@ from projections.verify import (
     StoredHead,
     StoredIssuerHead,
     StoredTeamHead,
+    StoredWorkHead,
+    WorkOnFile,
     check_account,
     check_issuer,
     check_origins,
     check_team,
+    check_work,
 )
 
 CHUNK_EVENTS_MAX = 5_000
@@ -223,6 +227,7 @@ class _Verification:
             self._findings += check_account(stored, ACCOUNT_SHAPES.decode, origins)
             self._teams += 1
         self._paperwork(connection, archives, shard, heads)
+        self._works(connection, archives, shard, heads)
 
     def _paperwork(
         self, connection: Connection, archives: ArchiveReading, shard: int, heads: Sequence[StoredHead]
@@ -242,6 +247,21 @@ class _Verification:
                 self._counted(StoredEvent._make(row[1:]) for row in events.of(stream_id)),
             )
             self._findings += check_team(stored, TEAM_SHAPES.decode)
+
+    def _works(
+        self, connection: Connection, archives: ArchiveReading, shard: int, heads: Sequence[StoredHead]
+    ) -> None:
+        """The works of the teams that have these accounts, with the texts that are kept of them, read at the same instant."""
+        teams = [head.team_id for head in heads]
+        found = {head.stream_id: head for head in _work_heads(connection, shard, teams)}
+        texts = _work_texts(connection, shard, teams)
+        gone = archives.gone(list(found))
+        events = _Streams(_with_archived(connection, archives, shard, list(found), gone, "works"))
+        for stream_id, head in sorted(found.items()):
+            if archives.is_readable(gone.get(stream_id, ())):
+                of_stream = self._counted(StoredEvent._make(row[1:]) for row in events.of(stream_id))
+                kept = texts.pop((head.team_id, head.work_id), {})
+                self._findings += check_work(WorkOnFile(shard, head, of_stream, kept), WORK_SHAPES.decode)
 
     def _issuers(self, connection: Connection, archives: ArchiveReading, shard: int) -> None:
         """The issuers of the shard: their details, and the numbers of every year."""
@@ -344,6 +364,30 @@ def _team_heads(connection: Connection, shard: int, teams: list[str]) -> dict[st
     return {row[0]: StoredTeamHead._make(row) for row in rows}
 
 
+def _work_heads(connection: Connection, shard: int, teams: list[str]) -> list[StoredWorkHead]:
+    rows = connection.execute(
+        "SELECT team_id, work_id, stream_id, version, chain_hash, state, state_schema, recorded_at FROM work_head"
+        " WHERE shard = %s AND team_id = ANY(%s)",
+        (shard, teams),
+        binary=True,
+    ).fetchall()
+    return [StoredWorkHead._make(row) for row in rows]
+
+
+def _work_texts(
+    connection: Connection, shard: int, teams: list[str]
+) -> dict[tuple[str, str], dict[int, str]]:
+    """The digest of each text that is kept, by work and version."""
+    texts: dict[tuple[str, str], dict[int, str]] = {}
+    for team_id, work_id, version, salt, context in connection.execute(
+        "SELECT team_id, work_id, version, salt, context FROM work_context WHERE shard = %s AND team_id = ANY(%s)",
+        (shard, teams),
+        binary=True,
+    ):
+        texts.setdefault((team_id, work_id), {})[version] = salted_digest(salt, context)
+    return texts
+
+
 def _events(connection: Connection, shard: int, streams: Sequence[UUID], name: str) -> Iterator[TupleRow]:
     """All events of these streams, also those beyond their heads, by stream and version."""
     return _fetched(
@@ -421,14 +465,15 @@ def _check_positions(connection: Connection, shard: int) -> Iterator[Finding]:
 
 def _first_gap(connection: Connection, shard: int, after: int) -> Finding:
     row = connection.execute(
-        "SELECT e.place, coalesce(h.team_id, t.team_id, i.issuer_id), e.originator_version"
+        "SELECT e.place, coalesce(h.team_id, t.team_id, w.team_id, i.issuer_id), e.originator_version"
         " FROM (SELECT position, originator_id, originator_version,"
         " row_number() OVER (ORDER BY position) + %s AS place FROM ledger_events WHERE shard = %s AND position > %s) AS e"
         " LEFT JOIN account_head h ON h.shard = %s AND h.account_id = e.originator_id"
         " LEFT JOIN team_head t ON t.shard = %s AND t.stream_id = e.originator_id"
+        " LEFT JOIN work_head w ON w.shard = %s AND w.stream_id = e.originator_id"
         " LEFT JOIN issuer_head i ON i.shard = %s AND i.stream_id = e.originator_id"
         " WHERE e.position <> e.place ORDER BY e.position LIMIT 1",
-        (after, shard, after, shard, shard, shard),
+        (after, shard, after, shard, shard, shard, shard),
     ).fetchone()
     place, team_id, version = row if row else (None, None, None)
     return Finding(
@@ -449,6 +494,7 @@ _STRAYS = (
             "SELECT e.originator_id::text, min(e.originator_version) FROM ledger_events e WHERE e.shard = %s AND NOT EXISTS"
             " (SELECT FROM account_head h WHERE h.shard = e.shard AND h.account_id = e.originator_id) AND NOT EXISTS"
             " (SELECT FROM team_head t WHERE t.shard = e.shard AND t.stream_id = e.originator_id) AND NOT EXISTS"
+            " (SELECT FROM work_head w WHERE w.shard = e.shard AND w.stream_id = e.originator_id) AND NOT EXISTS"
             " (SELECT FROM issuer_head i WHERE i.shard = e.shard AND i.stream_id = e.originator_id) GROUP BY 1 LIMIT 100"
         ),
     ),
@@ -457,6 +503,13 @@ _STRAYS = (
         (
             "SELECT t.team_id, t.version FROM team_head t WHERE t.shard = %s AND NOT EXISTS"
             " (SELECT FROM account_head h WHERE h.shard = t.shard AND h.team_id = t.team_id) LIMIT 100"
+        ),
+    ),
+    (
+        "work_head",
+        (
+            "SELECT w.team_id, min(w.version) FROM work_head w WHERE w.shard = %s AND NOT EXISTS"
+            " (SELECT FROM account_head h WHERE h.shard = w.shard AND h.team_id = w.team_id) GROUP BY 1 LIMIT 100"
         ),
     ),
     (

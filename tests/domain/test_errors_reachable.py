@@ -29,6 +29,7 @@ from domain.plans import load_plan
 from domain.quotes import sign_quote
 from domain.terms import LimitTerms
 from domain.usage import usage_key
+from domain.work.texts import WorkText
 from tests.builders import SOURCE, TESTER, a_plan, a_usage_record, micros, unit_card
 from tests.domain import paperwork
 from tests.memory_store import MemoryLedger
@@ -470,6 +471,17 @@ def _(desk: Desk) -> None:
 @scene("unknown_member")
 def _(desk: Desk) -> None:
     desk.ask(c.RemoveMember, member="mira")
+
+
+@scene("unknown_work")
+def _(desk: Desk) -> None:
+    desk.ask(c.SaveWorkStep, work_id="poster", step="draft", text=WorkText(prompts=["a fox"]))
+
+
+@scene("work_refused")
+def _(desk: Desk) -> None:
+    for _ in range(2):
+        desk.ask(c.StartWork, work_id="poster", brief=WorkText(goal="a poster", audience="visitors"))
 
 
 @scene("member_refused")

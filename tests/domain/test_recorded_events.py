@@ -18,12 +18,14 @@ from domain.account.events import ACCOUNT_EVENTS
 from domain.catalogue import CATALOGUE_EVENTS
 from domain.issuer.events import ISSUER_EVENTS
 from domain.team.events import TEAM_EVENTS
+from domain.work.events import WORK_EVENTS
 
 CORPUS = Path(__file__).parent / "recorded_events"
 CURRENT: dict[str, type[msgspec.Struct]] = {shape.TOPIC: shape for shape in ACCOUNT_EVENTS}
 CURRENT |= {shape.TOPIC: shape for shape in CATALOGUE_EVENTS}
 CURRENT |= {shape.TOPIC: shape for shape in TEAM_EVENTS}
 CURRENT |= {shape.TOPIC: shape for shape in ISSUER_EVENTS}
+CURRENT |= {shape.TOPIC: shape for shape in WORK_EVENTS}
 OLD: dict[str, type[msgspec.Struct]] = {old: shape for shape in ACCOUNT_EVENTS for old in shape.OLD_TOPICS}
 SHAPES = CURRENT | OLD
 FILES = sorted(path.stem for path in CORPUS.glob("*.json"))
@@ -99,7 +101,8 @@ def test_topics_are_the_same_in_a_fresh_process() -> None:
     code = (
         "from domain.account.events import ACCOUNT_EVENTS as a; from domain.catalogue import CATALOGUE_EVENTS as c;"
         "from domain.team.events import TEAM_EVENTS as t; from domain.issuer.events import ISSUER_EVENTS as i;"
-        "print(' '.join(sorted(e.TOPIC for e in (*a, *c, *t, *i))))"
+        "from domain.work.events import WORK_EVENTS as w;"
+        "print(' '.join(sorted(e.TOPIC for e in (*a, *c, *t, *i, *w))))"
     )
     root = Path(__file__).parents[2]
 

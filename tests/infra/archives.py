@@ -38,6 +38,7 @@ TABLES = {
     "ledger_events": "shard, position",
     "account_head": "shard, team_id",
     "team_head": "shard, team_id",
+    "work_head": "shard, team_id, work_id",
     "account_index": "shard, team_id, kind, key",
     "shard_log": "shard",
     "statement_entry": "shard, team_id, version",
