@@ -154,7 +154,7 @@ def used_by_hledger(shards: ShardMap, teams: list[str], directory: Path) -> dict
     actions = {name_part(action): action for action in ("image.generate", "image.edit", "image.inpaint")}
     for name, sum_ in hledger_balances(file, "Income:Used").items():
         _, _, action, month, _ = name.split(":")
-        sums[actions[action], month] -= sum_
+        sums[actions[action], month] += sum_
     return dict(sums)
 
 
