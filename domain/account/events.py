@@ -202,7 +202,7 @@ class AccountOpened(AccountEvent, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class AccountClosed(AccountEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """The account takes no further command and no usage."""
+    """The account takes no further command about credits and no usage; documents of its periods go on."""
 
     TOPIC: ClassVar[str] = "AccountClosed.1"
 

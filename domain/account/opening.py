@@ -118,7 +118,9 @@ def resume_account(decision: Decision) -> None:
 
 
 def close_account(decision: Decision) -> None:
-    """The account takes no further command and no usage; what it holds stays on record and expires as it would have.
+    """The account takes no further command about credits and no usage.
+
+    What it holds stays on record and expires as it would have. Its periods close up to the running one; their documents go on.
 
     Raises: AccountClosed when it is closed already.
     """
