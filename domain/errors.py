@@ -415,7 +415,7 @@ class IdempotencyKeyReused(Conflict):
 
 
 class PaymentReferenceUsed(Conflict):
-    """The payment reference already bought credits."""
+    """The payment reference already bought credits, or paid an invoice."""
 
     code = "payment_reference_used"
 
