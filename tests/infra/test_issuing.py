@@ -49,6 +49,7 @@ from tests.infra.invoicing import (
     used,
 )
 from tests.infra.stored import rows
+from tests.infra.test_chain_in_sql import documented_query
 
 TEAMS = [f"studio-{number}" for number in range(1, 13)]
 CALLER = Caller("olga", "operator")
@@ -375,3 +376,20 @@ def test_a_closer_needs_no_more_than_one_connection(database_url: str, shards: S
 
     narrow.close()
     assert (done.invoices, done.pdfs, done.failed) == (3, 3, 0)
+
+
+def test_the_chain_of_an_issuer_is_recomputed_in_sql_i11(database_url: str, shards: ShardMap) -> None:
+    a_seller(shards)
+    months(shards, TEAMS[:3])
+    invoiced(shards)
+
+    assert rows(database_url, documented_query()) == []
+
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE issuer_head SET chain_hash = sha256('') WHERE year = 2026")
+    assert [(row[0], row[1], row[3]) for row in rows(database_url, documented_query())] == [
+        ("main", "issuer 2026", "head")
+    ]
+    assert [(finding.table, finding.what) for finding in verify(shards).findings] == [
+        ("issuer_head", "chain_hash")
+    ]
