@@ -172,8 +172,8 @@ class _Writer:
             yield self.note_lines()
         if invoice.credits is not None:
             yield self.credit_summary()
-        if invoice.totals:
-            yield self.totals()
+        for total in invoice.totals:
+            yield self.totals(total)
 
     def purchases(self) -> Table:
         columns = (
@@ -190,7 +190,7 @@ class _Writer:
     def purchase(self, line: Purchase, credited: Cell) -> Row:
         # What the description of a top-up says in English, the kind and the credits say in the customer's language.
         notes = [line.description] if line.kind == "plan" else []
-        notes += [self.words("is_paid")] if line.is_paid else []
+        notes += [self.words("is_paid")] if line.is_paid and line.kind != "charged_back" else []
         return (
             cell(self.writing.short_day(parse_instant(line.at, "at"), self.zone)),
             cell(self.words(line.kind), " · ".join(notes)),
@@ -215,18 +215,20 @@ class _Writer:
             cell(self.writing.money(line.gross_minor, line.currency)),
         )
 
-    def totals(self) -> Table:
-        rows: list[Row] = []
-        foot: list[Row] = []
-        for total in self.invoice.totals:
-            rows.append(self.amount_row(self.words("net"), total.net_minor, total.currency))
-            rows += [self.tax_row(tax) for tax in self.invoice.taxes if tax.currency == total.currency]
-            if self.invoice.kind == "invoice":
-                rows.append(self.amount_row(self.words("gross"), total.gross_minor, total.currency))
-                rows.append(self.amount_row(self.words("paid"), -total.paid_minor, total.currency))
-            foot.append(self.amount_row(*self.last_amount(total), total.currency))
-        columns = (Column("", share=1), Column("", is_number=True))
-        return Table(title=self.words("totals"), columns=columns, rows=rows, foot=foot, place="end")
+    def totals(self, total: Total) -> Table:
+        """The money of one currency, which the title names where there are several."""
+        rows = [self.amount_row(self.words("net"), total.net_minor, total.currency)]
+        rows += [self.tax_row(tax) for tax in self.invoice.taxes if tax.currency == total.currency]
+        if self.invoice.kind == "invoice":
+            rows.append(self.amount_row(self.words("gross"), total.gross_minor, total.currency))
+            rows.append(self.amount_row(self.words("paid"), -total.paid_minor, total.currency))
+        return Table(
+            title=self.words("totals") + (f" {total.currency}" if len(self.invoice.totals) > 1 else ""),
+            columns=(Column("", share=1), Column("", is_number=True)),
+            rows=rows,
+            foot=[self.amount_row(*self.last_amount(total), total.currency)],
+            place="end",
+        )
 
     def tax_row(self, tax: Tax) -> Row:
         rate = self.words("other_rate") if tax.percent is None else self.writing.percent(tax.percent)

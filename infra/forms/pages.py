@@ -30,7 +30,7 @@ def _groups(sheet: Sheet) -> list[list[_Shown]]:
     groups: list[list[_Shown]] = []
     for number, table in enumerate(sheet.tables, start=1):
         shown = _Shown(table, f"table-{number}", any(column.label for column in table.columns))
-        follows = bool(groups) and groups[-1][-1].shown.place == "start" and table.place == "end"
+        follows = bool(groups) and groups[-1][-1].shown.place != "wide" and table.place == "end"
         if follows:
             groups[-1].append(shown)
         else:

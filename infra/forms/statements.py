@@ -18,6 +18,7 @@ from infra.forms.press import press
 from infra.forms.sheets import Cell, Column, Fact, PartyBlock, Row, Sheet, Table, cell
 from infra.forms.usage_tables import DASH, aligned
 from infra.forms.words import Words, words_of
+from projections.invoice_csv import safe_text
 from projections.statement import DIRECTIONS, StatementKind, StatementRow
 
 PRINTED_ROWS_MAX = 5_000
@@ -48,8 +49,6 @@ COLUMNS = (
 """Of the CSV. ``change`` is what the row did to the balance, ``balance_after`` settled credits less debt."""
 
 _CHUNK_BYTES = 65_536
-# What a spreadsheet takes for a formula when a cell begins with it.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 class TooLongToPrint(ValueError):
@@ -129,7 +128,7 @@ def _entry(row: StatementRow) -> tuple[str | int, ...]:
         format_credits(row.debt_after_micros),
         format_credits(row.held_after_micros),
         *(
-            _harmless(text)
+            safe_text(text or "")
             for text in (
                 row.action,
                 row.member,
@@ -152,12 +151,6 @@ def _balance(kind: str, at: datetime, settled_micros: int, debt_micros: int) -> 
     sums = (settled_micros - debt_micros, settled_micros, debt_micros)
     told = ("", kind, instant_text(at), instant_text(at), "0", *(format_credits(micros) for micros in sums))
     return (*told, *([""] * (len(COLUMNS) - len(told))))
-
-
-def _harmless(text: str | None) -> str:
-    if text is None:
-        return ""
-    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
 
 
 def _taken(buffer: io.StringIO) -> bytes:

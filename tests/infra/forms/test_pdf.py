@@ -253,6 +253,20 @@ def test_a_long_name_breaks_and_stays_whole() -> None:
     assert long in re.sub(r"\s", "", text)
 
 
+def test_a_row_that_is_longer_than_a_page_goes_on_on_the_next() -> None:
+    meters = {f"meter_{number}": "1" for number in range(90)}
+    pdf = printed_invoice(an_invoice(lines=[a_line(quantities=meters)], adjustments=[])).pdf
+
+    # Text that ran off a page would still be found in the file: what stands on the pages is asked for by its place.
+    shown = [
+        page.get_textpage().get_text_bounded(
+            left=0, bottom=40, right=page.get_width(), top=page.get_height() - 30
+        )
+        for page in pypdfium2.PdfDocument(pdf)
+    ]
+    assert all(re.search(rf"\b{meter}\b", " ".join(shown)) for meter in meters)
+
+
 def test_a_second_reader_sees_the_pages() -> None:
     document = pypdfium2.PdfDocument(printed_invoice(an_invoice()).pdf)
 

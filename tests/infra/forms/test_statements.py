@@ -116,7 +116,7 @@ def test_a_change_has_the_direction_of_its_kind(kind: str, sign: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "  =1", "＝1+1", "=cmd|' /C calc'!A0"]
+    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "＝1+1", "=cmd|' /C calc'!A0"]
 )
 def test_a_text_is_never_a_formula(text: str) -> None:
     row = a_row(reason=text, member=text, project=text)
