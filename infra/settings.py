@@ -89,6 +89,13 @@ class Settings(BaseSettings):
         description="one key of at least 32 characters would be right, or several with commas between, newest first",
     )
 
+    # Seal the heads of accounts: the first one those written from now on, each of them those written before. A head under no
+    # seal of theirs is folded again from its events. Set it when more than one machine writes, or all fold each other's.
+    head_keys: SecretStr | None = Field(
+        default=None,
+        description="one key of at least 32 characters would be right, or several with commas between, newest first",
+    )
+
     # 0: the first free port is taken and kept for the next start.
     local_postgres_port: Port = 0
     local_kafka_port: Port = 0
@@ -101,7 +108,7 @@ class Settings(BaseSettings):
         ),
     ] = "info"
 
-    @field_validator("quote_keys")
+    @field_validator("quote_keys", "head_keys")
     @classmethod
     def _each_key_is_long(cls, keys: SecretStr | None) -> SecretStr | None:
         if keys is not None and min(map(len, _listed(keys))) < QUOTE_KEY_CHARACTERS_MIN:
@@ -202,6 +209,13 @@ def quote_keys(settings: Settings) -> list[bytes]:
     if settings.quote_keys is not None:
         return [key.encode() for key in _listed(settings.quote_keys)]
     return [kept_secret(settings.state_directory / "quote_key").encode()]
+
+
+def head_keys(settings: Settings) -> list[bytes]:
+    """The keys that seal heads, newest first: as set, or one made once and kept in the state directory."""
+    if settings.head_keys is not None:
+        return [key.encode() for key in _listed(settings.head_keys)]
+    return [kept_secret(settings.state_directory / "head_key").encode()]
 
 
 def _named(databases: str | None) -> list[tuple[str, str]]:

@@ -26,6 +26,9 @@ CACHE = REPOSITORY / ".coffer" / "cache"
 RUNS = REPOSITORY / ".coffer" / "test"
 IN_CI = os.environ.get("CI", "").lower() == "true"
 
+# Every process that a test starts seals heads alike, wherever it keeps its state.
+os.environ.setdefault("COFFER_HEAD_KEYS", "the head key of all processes of a test run")
+
 MakeTopic = Callable[..., str]
 
 

@@ -31,6 +31,7 @@ from infra.postgres.connections import CONNECT_TIMEOUT_SECONDS, FIRST, Timeouts,
 from infra.postgres.heads import FOLD_ROWS, key_beyond, owner_mark, recorded_at_of
 from infra.postgres.kept_heads import KEPT_ENTRIES, KEPT_HEAD, KEPT_LATEST, REFUNDS, kept_account
 from infra.postgres.mapper import ACCOUNT_SHAPES, TEAM_SHAPES, decode_account, decode_team
+from infra.postgres.sealing import is_sealed
 from infra.postgres.shards import MAP_READS_MAX, ShardMap
 from projections.keeping import KEPT_SCHEMA, KeptAccount, KeptKind
 
@@ -154,15 +155,15 @@ class PostgresAccountReads:
         shard = self._shard(team_id)
         rows = await self._rows(
             shard,
-            "SELECT h.state, h.state_schema, h.version, l.position, clock_timestamp()"
+            "SELECT h.state, h.state_schema, h.version, h.chain_hash, l.position, clock_timestamp()"
             " FROM account_head h JOIN shard_log l ON l.shard = h.shard WHERE h.shard = %s AND h.team_id = %s",
             (shard, team_id),
         )
         if not rows:
             return None
-        state, schema, version, position, now = rows[0]
+        state, schema, version, chain_hash, position, now = rows[0]
         now = self._now() if self._now else now
-        if schema == STATE_SCHEMA:
+        if schema == STATE_SCHEMA and is_sealed(state, account_id(team_id), version, chain_hash):
             return AccountOnFile(decode_account(state), position, now)
         return AccountOnFile(await self._fold_again(team_id, version), position, now)
 

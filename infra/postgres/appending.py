@@ -30,6 +30,7 @@ from infra.postgres.connections import ShardMoved
 from infra.postgres.exchange import Exchange, Statement
 from infra.postgres.index_rows import change_index
 from infra.postgres.mapper import encode_json, encode_json_into, topic_of
+from infra.postgres.sealing import sealed
 
 _HEADS = (
     "UPDATE account_head AS h SET version = n.version, chain_hash = n.chain_hash, state = n.state,"  # noqa: S608 - from constants
@@ -189,7 +190,7 @@ def encode(shard: int, write: AccountWrite) -> EncodedWrite:
         write.expected_version,
         version,
         chain_hash,
-        encode_json(account),
+        sealed(encode_json(account), write.account_id, version, chain_hash),
         account.recorded_at,
         next_due_at(account),
         rows,

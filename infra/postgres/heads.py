@@ -1,7 +1,7 @@
 """Reading accounts: the head as it stands, folded again from the events when its schema is not ours.
 
 A head of an older schema is rewritten with its index by whoever writes next: entries of kinds that the older code did not know
-must be there before anything is decided on them.
+must be there before anything is decided on them. So is a head whose seal is not ours.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from infra.postgres.mapper import (
     old_topics_of,
     topic_of,
 )
+from infra.postgres.sealing import is_sealed, sealed
 
 INDEX_PAGE_ROWS = 200
 CHARGES_PAGE_ROWS = 1_000
@@ -129,12 +130,12 @@ def load_heads(
 
 def _head(cursor: Cursor[TupleRow], shard: int, row: TupleRow, *, is_locked: bool) -> Head:
     team_id, account_id, version, chain_hash, state, state_schema = row
-    if state_schema == STATE_SCHEMA:
+    if state_schema == STATE_SCHEMA and is_sealed(state, account_id, version, chain_hash):
         account = decode_account(state)
     elif state_schema > STATE_SCHEMA:
         account = fold_again(cursor, shard, account_id, version)
     elif is_locked:
-        account = _rewritten(cursor, shard, team_id, account_id, version)
+        account, chain_hash = _rewritten(cursor, shard, team_id, account_id, version)
     else:
         # Read again under its lock: what is written of it must be of the version that stands.
         return load_heads(cursor, shard, [team_id], lock=True)[team_id]
@@ -145,18 +146,20 @@ def _head(cursor: Cursor[TupleRow], shard: int, row: TupleRow, *, is_locked: boo
 
 def _rewritten(
     cursor: Cursor[TupleRow], shard: int, team_id: str, account_id: UUID, version: int
-) -> TeamAccount:
-    """The account, folded from all its events; its locked head and its whole index are as that fold says."""
+) -> tuple[TeamAccount, bytes]:
+    """The account, folded from all its events, and the hash of the last; its locked head and its whole index are as they say."""
     cursor.execute("DELETE FROM account_index WHERE shard = %s AND team_id = %s", (shard, team_id))
     account = fold_again(
         cursor, shard, account_id, version, lambda changes: change_index(cursor, shard, [(team_id, changes)])
     )
+    chain_hash = _hash_at(cursor, shard, account_id, version)
     cursor.execute(
-        "UPDATE account_head SET state = %b, state_schema = %s, recorded_at = %s, next_due_at = %s"
+        "UPDATE account_head SET state = %b, state_schema = %s, chain_hash = %b, recorded_at = %s, next_due_at = %s"
         " WHERE shard = %s AND team_id = %s AND version = %s",
         (
-            encode_json(account),
+            sealed(encode_json(account), account_id, version, chain_hash),
             STATE_SCHEMA,
+            chain_hash,
             account.recorded_at,
             next_due_at(account),
             shard,
@@ -165,7 +168,18 @@ def _rewritten(
         ),
     )
     assert cursor.rowcount == 1, f"the head of {team_id!r} is not locked at version {version}"
-    return account
+    return account, chain_hash
+
+
+def _hash_at(cursor: Cursor[TupleRow], shard: int, account_id: UUID, version: int) -> bytes:
+    cursor.execute(
+        "SELECT hash FROM ledger_events WHERE shard = %s AND originator_id = %s AND originator_version = %s",
+        (shard, account_id, version),
+        binary=True,
+    )
+    row = cursor.fetchone()
+    assert row is not None, f"version {version} of account {account_id} was folded and is not in the log"
+    return bytes(row[0])
 
 
 def fold_again(

@@ -48,6 +48,7 @@ from infra.postgres.appending import AccountWrite, HeadMoved, NewEvent, append, 
 from infra.postgres.archived import refuse_archived, refuse_archived_position
 from infra.postgres.heads import Head, load_heads
 from infra.postgres.mapper import ACCOUNT_SHAPES, HEAD_TOPIC, is_of_account
+from infra.postgres.sealing import is_sealed
 from infra.postgres.shards import LedgerDatastore
 
 POLL_SECONDS = 1.0
@@ -320,16 +321,18 @@ class HeadRecorder(AggregateRecorder):
         desc: bool = False,
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
-        """The head of the account, unless it is newer than asked for or of another schema."""
+        """The head of the account, unless it is newer than asked for, of another schema, or its seal is not ours."""
         with self._datastore.get_connection() as connection:
             cursor = connection.cursor(row_factory=tuple_row)
             cursor.execute(
-                "SELECT account_id, version, state FROM account_head"
+                "SELECT account_id, version, state, chain_hash FROM account_head"
                 " WHERE shard = %s AND account_id = %s AND state_schema = %s"
                 " AND version > %s AND (%s::bigint IS NULL OR version <= %s)",
                 (self._shard, originator_id, STATE_SCHEMA, gt or 0, lte, lte),
                 binary=True,
             )
             return [
-                StoredEvent(found, version, HEAD_TOPIC, state) for found, version, state in cursor.fetchall()
+                StoredEvent(found, version, HEAD_TOPIC, state)
+                for found, version, state, chain_hash in cursor.fetchall()
+                if is_sealed(state, found, version, chain_hash)
             ]
