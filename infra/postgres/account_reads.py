@@ -344,7 +344,7 @@ class PostgresAccountReads:
         shard = self._shard(team_id)
         values = (shard, team_id, version, KEPT_SCHEMA, account_id(team_id))
         rows = await self._rows(shard, KEPT_HEAD, values)
-        return kept_account(rows[0]) if rows else None
+        return kept_account(account_id(team_id), rows[0]) if rows else None
 
     async def kept_entries(
         self, team_id: str, version: int, kind: KeptKind, keys: Collection[str]

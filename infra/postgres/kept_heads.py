@@ -18,10 +18,12 @@ from psycopg import sql
 from psycopg.rows import TupleRow, tuple_row
 
 from domain.account.applying import apply, opened
+from domain.account.decision import account_id
 from domain.account.events import AccountEvent, AccountOpened, RecordedEvent
 from domain.account.state import TeamAccount
 from domain.errors import UnknownEventShape
 from infra.postgres.mapper import ACCOUNT_SHAPES, decode_account
+from infra.postgres.sealing import is_sealed, sealed
 from infra.postgres.shards import ShardMap
 from projections.keeping import (
     KEEP_EVERY,
@@ -43,7 +45,7 @@ ACCOUNTS_AT_ONCE = 4
 FOLD_ROWS = 1_000
 
 KEPT_HEAD = (
-    "SELECT k.version, k.position, k.state FROM kept_head AS k"
+    "SELECT k.version, k.position, k.state, k.chain_hash FROM kept_head AS k"
     " WHERE k.shard = %s AND k.team_id = %s AND k.version <= %s AND k.kept_schema = %s AND NOT EXISTS ("
     "  SELECT FROM ledger_events AS e WHERE e.shard = k.shard AND e.originator_id = %s"
     "  AND e.originator_version = k.version AND e.hash <> k.chain_hash)"
@@ -228,12 +230,17 @@ def read_kept(
     with connection.cursor(row_factory=tuple_row) as cursor:
         cursor.execute(KEPT_HEAD, (shard, team_id, version, KEPT_SCHEMA, account_id), binary=True)
         row = cursor.fetchone()
-    return kept_account(row) if row else None
+    return kept_account(account_id, row) if row else None
 
 
-def kept_account(row: TupleRow) -> KeptAccount:
-    """The account of a row of ``KEPT_HEAD``. Raises: UnknownEventShape."""
-    version, position, state = row
+def kept_account(account_id: UUID, row: TupleRow) -> KeptAccount | None:
+    """The account of a row of ``KEPT_HEAD``; None when its seal is not ours: then its events are read from the first.
+
+    Raises: UnknownEventShape.
+    """
+    version, position, state, chain_hash = row
+    if not is_sealed(state, account_id, version, chain_hash):
+        return None
     return KeptAccount(version, position, decode_account(state))
 
 
@@ -380,12 +387,13 @@ class _OnFile:
 
 def _write(connection: Connection, shard: int, team_id: str, kept: Kept, at: ChainedAt) -> int:
     """The snapshot is on file with its entries; returns 1."""
+    state = sealed(kept.state, account_id(team_id), kept.version, at.hash)
     connection.execute(
         "INSERT INTO kept_head (shard, team_id, version, position, chain_hash, recorded_at, state, kept_schema)"
         " VALUES (%s, %s, %s, %s, %b, %s, %b, %s) ON CONFLICT (shard, team_id, version) DO UPDATE SET"
         " position = EXCLUDED.position, chain_hash = EXCLUDED.chain_hash, recorded_at = EXCLUDED.recorded_at,"
         " state = EXCLUDED.state, kept_schema = EXCLUDED.kept_schema",
-        (shard, team_id, kept.version, at.position, at.hash, kept.recorded_at, kept.state, KEPT_SCHEMA),
+        (shard, team_id, kept.version, at.position, at.hash, kept.recorded_at, state, KEPT_SCHEMA),
     )
     if kept.entries:
         kinds, keys, entries = zip(*kept.entries, strict=True)

@@ -23,7 +23,8 @@ _SEAL_LENGTH = len(_OPENING) + 2 * SEAL_BYTES + len(_CLOSING)
 _PLACE = Struct(">16sq32s").pack
 
 HEADS_REFUSED = Counter(
-    "coffer_heads_refused", "Heads whose seal was not ours; their accounts were folded again from the events"
+    "coffer_heads_refused",
+    "Heads, and accounts kept of the past, whose seal was not ours; the events were folded instead",
 )
 
 
