@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import signal
 import threading
@@ -13,13 +14,15 @@ import msgspec
 import psycopg
 import pytest
 
+from consumers.batches import MovedHeads
 from domain import commands as c
 from domain.account.events import CreditNoteLine
-from domain.errors import InvoiceRefused, UnknownInvoice
+from domain.errors import Busy, InvoiceRefused, LedgerError, UnknownInvoice
 from domain.invoices.document import canonical_invoice
 from domain.ledger import Answer, Caller, Ledger
 from infra.closing import Closed, Closer, read_document, reading
 from infra.failpoints import OF_CLOSERS
+from infra.postgres.batch_writer import PostgresBatchStore
 from infra.postgres.connections import Timeouts
 from infra.postgres.documents import PostgresDocuments
 from infra.postgres.invoice_model import InvoiceModel, PostgresInvoices
@@ -48,7 +51,7 @@ from tests.infra.invoicing import (
     ticked,
     used,
 )
-from tests.infra.stored import rows
+from tests.infra.stored import charge, rows, usage
 from tests.infra.test_chain_in_sql import documented_query
 
 TEAMS = [f"studio-{number}" for number in range(1, 13)]
@@ -393,3 +396,50 @@ def test_the_chain_of_an_issuer_is_recomputed_in_sql_i11(database_url: str, shar
     assert [(finding.table, finding.what) for finding in verify(shards).findings] == [
         ("issuer_head", "chain_hash")
     ]
+
+
+def test_closers_batches_and_commands_on_the_same_accounts_never_wait_in_a_circle_p8(
+    database_url: str, shards: ShardMap
+) -> None:
+    """Locks are taken in one order: heads by team, the numbers of the year, the counters."""
+    a_seller(shards)
+    months(shards, TEAMS)
+    ticked(shards)
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    before = rows(database_url, deadlocks)
+    stop = threading.Event()
+
+    def batches() -> int:
+        store = PostgresBatchStore(shards)
+        count = 0
+        while not stop.is_set():
+            count += 1
+            # In the order of no lock: the store has to see to that.
+            records = [usage(team, f"batch-{count}") for team in reversed(TEAMS)]
+            with contextlib.suppress(MovedHeads, Busy):
+                charge(store, records)
+        store.close()
+        return count
+
+    def voids() -> int:
+        count = 0
+        while not stop.is_set():
+            count += 1
+            for number, team in numbers(database_url)[:6]:
+                void = c.VoidInvoice(team_id=team, invoice=number, reissue=True, reason="again")
+                with contextlib.suppress(LedgerError, Busy):
+                    asked(shards, void, f"void-{count}-{number}")
+        return count
+
+    with ThreadPoolExecutor(3) as pool:
+        busy = [pool.submit(batches), pool.submit(voids)]
+        closers = [pool.submit(invoiced, shards, ticking=False) for _ in range(12)]
+        told = [each.result() for each in closers]
+        stop.set()
+        assert all(each.result() > 1 for each in busy)
+    invoiced(shards)
+
+    assert sum(each.invoices for each in told) >= len(TEAMS)
+    assert gapless([number for number, _ in numbers(database_url)])
+    assert rows(database_url, deadlocks) == before
+    assert verify(shards).findings == []
