@@ -18,6 +18,7 @@ from infra.postgres.appending import channel_of
 from infra.postgres.invoice_model import InvoiceModel
 from infra.postgres.read_models import Batch, Projector, ReadModel, StatementModel
 from infra.postgres.shards import ShardMap
+from infra.postgres.spending_model import SpendingModel
 
 POLL_SECONDS = 1.0
 """How long the projector waits at most before it looks for events that nobody announced."""
@@ -36,7 +37,7 @@ log = structlog.get_logger("project")
 
 def read_models() -> list[ReadModel]:
     """Every read model there is."""
-    return [StatementModel(), InvoiceModel()]
+    return [StatementModel(), InvoiceModel(), SpendingModel()]
 
 
 class ProjectorLoop:

@@ -33,6 +33,7 @@ class InvoiceModel:
     name = "invoice"
     table = "invoice_entry"
     shape = INVOICE_SHAPE
+    key: Sequence[str] = ()
     columns: Sequence[tuple[str, str]] = tuple(
         zip(
             InvoiceRow._fields,

@@ -112,6 +112,11 @@ class ReadModel(Protocol):
         """The columns of a row with their types, in order; an uuid is given by its hex digits."""
         ...
 
+    @property
+    def key(self) -> Sequence[str]:
+        """The columns that name a row, where the others are sums that rows of one key add to; none where every row is new."""
+        ...
+
     def rows(self, cursor: Cursor[TupleRow], taking: Taking) -> Sequence[tuple[object, ...]]:
         """The rows that the events add to the table. It may be asked again for the same events, when nothing was written.
 
@@ -162,6 +167,7 @@ class StatementModel:
     name = "statement"
     table = "statement_entry"
     shape = STATEMENT_SHAPE
+    key: Sequence[str] = ()
     columns: Sequence[tuple[str, str]] = tuple(
         zip(
             StatementRow._fields,
@@ -293,6 +299,7 @@ class _HexDumper(Dumper):
         return bytes.fromhex(obj)
 
 
+_ADDED = "rows_to_add"
 # Of shards that another projector has in hand. It will have taken what there is: waiting for all of them would be for nothing.
 _LEAVE_OUT = sql.SQL("SKIP LOCKED")
 _WAIT = sql.SQL("")
@@ -307,8 +314,9 @@ class Projector:
     def __init__(self, model: ReadModel, target: Target | None = None) -> None:
         self.model = model
         self.target = target or Target(model.name, model.table)
+        # Rows that add to others are brought beside the table first: COPY only ever brings new ones.
         self._copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
-            sql.Identifier(self.target.table),
+            sql.Identifier(_ADDED if model.key else self.target.table),
             sql.SQL(", ").join(sql.Identifier(name) for name, _ in model.columns),
         )
 
@@ -467,11 +475,32 @@ class Projector:
         if not any(part.rows for part in parts):
             return
         cursor.adapters.register_dumper(None, _HexDumper)
+        if self.model.key:
+            cursor.execute(
+                sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {}) ON COMMIT DROP").format(
+                    sql.Identifier(_ADDED), sql.Identifier(self.target.table)
+                )
+            )
         with cursor.copy(self._copy) as copy:
             copy.set_types([kind for _, kind in self.model.columns])
             for part in parts:
                 for row in part.rows:
                     copy.write_row(row)
+        if self.model.key:
+            cursor.execute(self._add())
+            cursor.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(_ADDED)))
+
+    def _add(self) -> sql.Composed:
+        """The statement by which the rows brought beside the table are in it: new ones, and sums that have grown."""
+        sums = [sql.Identifier(name) for name, _ in self.model.columns if name not in self.model.key]
+        return sql.SQL(
+            "INSERT INTO {table} AS t SELECT * FROM {added} ORDER BY {key} ON CONFLICT ({key}) DO UPDATE SET {sums}"
+        ).format(
+            table=sql.Identifier(self.target.table),
+            added=sql.Identifier(_ADDED),
+            key=sql.SQL(", ").join(map(sql.Identifier, self.model.key)),
+            sums=sql.SQL(", ").join(sql.SQL("{0} = t.{0} + excluded.{0}").format(each) for each in sums),
+        )
 
     def release(self, connection: psycopg.Connection[TupleRow]) -> int:
         """Halted shards are tried again from where they stand; returns how many there were."""

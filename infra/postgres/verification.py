@@ -28,6 +28,7 @@ from infra.postgres.mapper import ACCOUNT_SHAPES, ISSUER_SHAPES, TEAM_SHAPES, WO
 from infra.postgres.payments_verification import check_payments
 from infra.postgres.read_models import StatementModel, statement_row
 from infra.postgres.shards import ShardMap
+from infra.postgres.spending_verification import check_spending
 from projections.invoices import InvoiceRow
 from projections.statement import StatementRow
 from projections.verify import (
@@ -168,6 +169,7 @@ class _Verification:
                 self._findings += _check_denials(connection, shard)
                 self._findings += _check_tracking(connection, shard)
                 self._findings += check_numbers(connection, shard)
+                self._findings += check_spending(connection, shard)
             self._events_in_log += _log_positions(connection).get(shard, 0)
         archives = ArchiveReading(connection, shard)
         after = ""
@@ -523,6 +525,13 @@ _STRAYS = (
         "statement_entry",
         (
             "SELECT s.team_id, min(s.version) FROM statement_entry s WHERE s.shard = %s AND NOT EXISTS"
+            " (SELECT FROM account_head h WHERE h.shard = s.shard AND h.team_id = s.team_id) GROUP BY 1 LIMIT 100"
+        ),
+    ),
+    (
+        "spending_day",
+        (
+            "SELECT s.team_id, NULL::bigint FROM spending_day s WHERE s.shard = %s AND NOT EXISTS"
             " (SELECT FROM account_head h WHERE h.shard = s.shard AND h.team_id = s.team_id) GROUP BY 1 LIMIT 100"
         ),
     ),

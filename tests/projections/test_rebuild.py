@@ -24,7 +24,7 @@ def leftovers(shards: ShardMap) -> list[tuple[object, ...]]:
     with shards.own_connection_for(0) as connection:
         return connection.execute(
             "SELECT relname::text FROM pg_class WHERE relname = 'statement_entry_beside'"
-            " UNION ALL SELECT projection FROM tracking WHERE projection NOT IN ('statement', 'invoice')"
+            " UNION ALL SELECT projection FROM tracking WHERE projection NOT IN ('statement', 'invoice', 'spending')"
         ).fetchall()
 
 
