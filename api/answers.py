@@ -528,6 +528,7 @@ class CommandAnswer(Told):
         str | None,
         Field(
             description="Of a hold: held or denied. Of an adjustment: applied, or proposed and waiting for approval."
+            " Of a check: passed or failed."
         ),
     ]
     hold_id: str | None
@@ -547,6 +548,10 @@ class CommandAnswer(Told):
         int | None, Field(description="The version of the team's people and paperwork, where they changed.")
     ]
     effective_at: Annotated[Instant | None, Field(description="From when a plan or a zone counts.")]
+    work_id: str | None
+    work_version: Annotated[int | None, Field(description="The version of the work, where it changed.")]
+    step: str | None
+    revision: Annotated[int | None, Field(description="How often the step was saved by now.")]
 
     @classmethod
     def of(cls, answer: Answer) -> CommandAnswer:
@@ -575,6 +580,10 @@ class CommandAnswer(Told):
             period_end=answer.period_end,
             team_version=answer.team_version,
             effective_at=answer.effective_at,
+            work_id=answer.work_id,
+            work_version=answer.work_version,
+            step=answer.step,
+            revision=answer.revision,
         )
 
 

@@ -26,11 +26,14 @@ from api.ports import (
     CatalogueReads,
     InvoiceReads,
     IssuerStore,
+    PublicKey,
     Readiness,
     StatementReads,
+    WorkReads,
 )
 from api.queries import MIN_VERSION_WAIT_SECONDS, Queries
 from api.reads import plan_routes, rate_card_routes, read_routes
+from api.works import signing_key_routes, work_read_routes
 from domain.ledger import Ledger
 
 Closing = Callable[[], Awaitable[None]]
@@ -53,6 +56,8 @@ class Behind:
     quote_keys: Sequence[bytes]
     invoices: InvoiceReads
     issuers: IssuerStore
+    works: WorkReads
+    signing_key: PublicKey
 
     def queries(self, wait_seconds: float = MIN_VERSION_WAIT_SECONDS) -> Queries:
         """The questions that may be asked of it."""
@@ -103,6 +108,8 @@ def routed(
     app.include_router(invoice_routes(behind.invoices, Cursors(behind.pepper)))
     app.include_router(document_routes(behind.invoices))
     app.include_router(issuer_routes(behind.issuers))
+    app.include_router(work_read_routes(behind.works, Cursors(behind.pepper)))
+    app.include_router(signing_key_routes(behind.signing_key))
     app.include_router(rate_card_routes(queries))
     app.include_router(plan_routes(queries))
     app.include_router(operation_routes(behind.readiness, document))
@@ -114,5 +121,9 @@ def published_text() -> str:
     """The OpenAPI document as it is published: indented JSON, keys in order, so that a change reads as one."""
     # The routes are described, not called, so nothing needs to stand behind them.
     nothing = cast("Any", None)
-    app = routed(Behind(nothing, nothing, nothing, nothing, nothing, nothing, b"", (), nothing, nothing))
+    app = routed(
+        Behind(
+            nothing, nothing, nothing, nothing, nothing, nothing, b"", (), nothing, nothing, nothing, nothing
+        )
+    )
     return json.dumps(document_of(app), indent=2, sort_keys=True, ensure_ascii=False) + "\n"

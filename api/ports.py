@@ -19,6 +19,11 @@ from domain.issuer.state import Issuer
 from domain.ledger import Caller
 from domain.team.events import TeamEvent
 from domain.team.state import Team
+from domain.work.costs import WorkCost
+from domain.work.events import HandoverChecked, WorkStarted
+from domain.work.state import Work
+from domain.work.texts import WorkText
+from projections.contexts import ContextField
 from projections.invoices import Summary
 from projections.keeping import KeptAccount, KeptKind
 from projections.revenue import RollForward
@@ -239,6 +244,116 @@ class InvoiceReads(Protocol):
 
     def revenue(self, team_id: str) -> list[RollForward]:
         """The team's deferred revenue rolled forward, by issuer, currency and period."""
+        ...
+
+
+class TextOnFile(NamedTuple):
+    """What was saved in one version of a work and is not erased; without a step it is the brief or the result."""
+
+    version: int
+    step: str | None
+    member: str
+    text: WorkText
+
+
+class WorkOnFile(NamedTuple):
+    """A work with its brief, its cost up to the account's head, and the newest of its texts in the order of saving."""
+
+    work: Work
+    started: WorkStarted
+    cost: WorkCost
+    texts: list[TextOnFile]
+    account_version: int
+    position: int
+
+
+class CostOnFile(NamedTuple):
+    """What a work cost up to this version of the account."""
+
+    work: Work
+    cost: WorkCost
+    account_version: int
+    position: int
+
+
+class WorksOnFile(NamedTuple):
+    """Some of a team's works, by id; whether there are more."""
+
+    works: list[Work]
+    account_version: int
+    position: int
+    more: bool
+
+
+class ContextQuery(NamedTuple):
+    """Words that are sought, in one kind of text or in any, of one member or of all."""
+
+    text: str
+    field: ContextField | None = None
+    member: str | None = None
+
+
+class ContextFound(NamedTuple):
+    """A context in which words were found: of a version of a work, or of a usage record by its charge."""
+
+    work_id: str | None
+    work_version: int | None
+    step: str | None
+    charge_id: str | None
+    member: str | None
+    context: bytes
+
+
+class ContextsOnFile(NamedTuple):
+    """Contexts in a fixed order; whether there are more."""
+
+    found: list[ContextFound]
+    account_version: int
+    position: int
+    more: bool
+
+
+class WorkReads(Protocol):
+    """Reads of a team's works and contexts; called in a thread. Raises, everywhere: UnknownTeam, Busy."""
+
+    def works(self, team_id: str, *, after: int = 0, limit: int = 100) -> WorksOnFile:
+        """The team's works by id, beyond the first so many."""
+        ...
+
+    def work(self, team_id: str, work_id: str) -> WorkOnFile:
+        """The work with its cost and its texts. Raises: UnknownWork; EventsArchived."""
+        ...
+
+    def cost(self, team_id: str, work_id: str) -> CostOnFile:
+        """What the work cost; also of one that was never started, when usage names it. Raises: UnknownWork."""
+        ...
+
+    def handover(self, team_id: str, work_id: str, version: int | None = None) -> HandoverChecked:
+        """A check of the handover as it was signed, the newest by default. Raises: UnknownWork; EventsArchived."""
+        ...
+
+    def search(
+        self, team_id: str, asked: ContextQuery, *, after: int = 0, limit: int = 100
+    ) -> ContextsOnFile:
+        """Contexts in which the words are found, beyond the first so many; in no other team's."""
+        ...
+
+    def context(self, team_id: str, charge_id: str) -> bytes | None:
+        """The context of a usage record as it was received; None when there is none, or no more."""
+        ...
+
+
+class PublicKey(Protocol):
+    """What verifies the signatures of this ledger: an Ed25519 public key in hex, and its name."""
+
+    @property
+    def key_id(self) -> str:
+        """The first 16 hex digits of the SHA-256 of the key."""
+        ...
+
+    @property
+    def public_key(self) -> str:
+        """32 bytes in hex."""
         ...
 
 

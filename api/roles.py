@@ -75,6 +75,17 @@ MAY: Mapping[str, frozenset[str]] = {
     "list_invoice_charges": _INVOICES,
     "read_statement_of_account": _INVOICES,
     "read_revenue": _INVOICES,
+    # works
+    "start_work": _OPERATOR,
+    "save_work_step": _OPERATOR,
+    "check_handover": _OPERATOR,
+    "save_work": _OPERATOR,
+    "list_works": _READERS,
+    "read_work": _READERS,
+    "read_work_cost": _READERS,
+    "read_handover": _READERS,
+    "read_handover_at": _READERS,
+    "search_contexts": _READERS,
     # reads
     "read_account": _READERS,
     "read_balance": _READERS,
@@ -107,6 +118,7 @@ MAY: Mapping[str, frozenset[str]] = {
     "read_rate_card": _READERS,
     # machines
     "metrics": _AUDIT,
+    "read_signing_key": _OPEN,
     "livez": _OPEN,
     "readyz": _OPEN,
     "openapi": _OPEN,

@@ -52,17 +52,20 @@ from domain.account.quoting import pin_quote
 from domain.account.refunding import refund_charge
 from domain.catalogue import Catalogue
 from domain.errors import Malformed, UnknownPlan
+from domain.handover import Signer, check_handover, document_of
 from domain.invoices.corrections import credit_note_document, digest_of, void_document
 from domain.issuer.events import DocumentKind
 from domain.issuer.numbering import Drawn, Numbers
 from domain.quotes import read_quote
+from domain.spending.preflight import PlannedTask, preflight
 from domain.team import deciding
 from domain.team.deciding import ADJUSTMENT_CAP_MICROS
 from domain.team.decision import TeamDecision
 from domain.team.state import Team
 from domain.work import deciding as working
+from domain.work.costs import WorkMove
 from domain.work.decision import WorkDecision
-from domain.work.events import PlannedCost, PlannedUse, WorkEstimate
+from domain.work.events import PlannedCost, PlannedUse, PreflightResult, WorkEstimate
 from domain.work.state import Work
 
 
@@ -73,7 +76,7 @@ class _Ids(TypedDict, total=False):
     lot_id: str
     charge_id: str
     refund_id: str
-    outcome: Literal["held", "denied", "applied", "proposed"]
+    outcome: Literal["held", "denied", "applied", "proposed", "passed", "failed"]
     hold_id: str
     hold_expires_at: datetime
     limit_id: str
@@ -116,6 +119,10 @@ class Papers(Protocol):
         """Random bytes that nobody else has, for the digest of a text."""
         ...
 
+    def work_moves(self, work_id: str) -> list[WorkMove]:
+        """What was charged, refunded, failed or waived for a work up to the head, in the order of the stream."""
+        ...
+
 
 class Asked:
     """One command's decision on the account, with what its decider may need besides; the team is loaded when it is asked for."""
@@ -130,6 +137,7 @@ class Asked:
         load_team: Callable[[], Team],
         papers: Papers | None = None,
         load_work: Callable[[str], Work] | None = None,
+        signer: Signer | None = None,
     ) -> None:
         self.decision = decision
         self.principal = principal
@@ -138,9 +146,10 @@ class Asked:
         self.quote_keys = quote_keys
         self.team_decision: TeamDecision | None = None
         self.work_decision: WorkDecision | None = None
-        self._load_team = load_team
+        self.load_team = load_team
         self._papers = papers
         self._load_work = load_work
+        self._signer = signer
 
     def team(self) -> TeamDecision:
         """The decision on the team's paperwork, at the same instant. Raises: AccountClosed."""
@@ -148,7 +157,7 @@ class Asked:
         if self.team_decision is None:
             decision = self.decision
             self.team_decision = TeamDecision(
-                self._load_team(), decision.at, decision.actor, decision.correlation_id, decision.reason
+                self.load_team(), decision.at, decision.actor, decision.correlation_id, decision.reason
             )
             # Both say one instant, also when the clock has gone back since the team's last event.
             decision.at = self.team_decision.at
@@ -172,6 +181,32 @@ class Asked:
             # All say one instant, also when the clock has gone back since the work's last event.
             decision.at = self.work_decision.at
         return self.work_decision
+
+    def handover(self, work_id: str, next_use: PlannedUse | None) -> bool:
+        """The handover of the work is checked, signed and on file; returns whether it passes. Raises: UnknownWork."""
+        work, decision = self.work(work_id), self.decision
+        working.require_started(work)
+        assert self._papers is not None, "what a work cost is among the papers"
+        assert self._signer is not None, "handovers are signed"
+        use = (
+            None if next_use is None else EstimatedUse(next_use.action, next_use.meters, next_use.dimensions)
+        )
+        checked = check_handover(
+            decision.account,
+            self.load_team(),
+            work.work,
+            self._papers.work_moves(work_id),
+            self.catalogue(),
+            decision.index,
+            decision.at,
+            use,
+        )
+        document = document_of(checked)
+        signature = self._signer.sign(document.encode()).hex()
+        working.record_handover(
+            work, checked.account_version, document, checked.passes, self._signer.key_id, signature
+        )
+        return checked.passes
 
     def issued(self, version: int) -> InvoiceIssued:
         """The event that issued an invoice."""
@@ -513,11 +548,35 @@ def _remove_payment_method(asked: Asked, command: c.RemovePaymentMethod) -> Give
 # --- works ---
 
 
+def _whose(asked: Asked, member: str | None) -> str:
+    """Whose text it is: the member who is named, else whoever asks. Raises: Malformed."""
+    working.check_id("member", member)
+    return member or asked.principal
+
+
 def _start_work(asked: Asked, command: c.StartWork) -> Given:
     decision = asked.work(command.work_id or asked.id_of("work"))
+    member = _whose(asked, command.member)
     estimated = _estimated(asked, command.planned, command.project) if command.planned else None
-    working.start_work(decision, command.brief, command.member or asked.principal, command.project, estimated)
+    checks = _preflight(asked, command, member) if command.planned else []
+    working.start_work(decision, command.brief, member, command.project, estimated, checks)
     return Given(_Ids() if estimated is None else _Ids(amount_micros=estimated.amount_micros))
+
+
+def _preflight(asked: Asked, command: c.StartWork, member: str) -> list[PreflightResult]:
+    """The checklist before the start, by the member whose work it is."""
+    decision = asked.decision
+    tasks = [
+        PlannedTask(EstimatedUse(use.action, use.meters, use.dimensions, project=command.project), use.times)
+        for use in command.planned
+    ]
+    told = preflight(
+        decision.account, asked.load_team(), asked.catalogue(), decision.index, decision.at, tasks, member
+    )
+    return [
+        PreflightResult(check=each.name, passes=each.passes, why=each.why, remedy=each.remedy)
+        for each in told.checks
+    ]
 
 
 def _estimated(asked: Asked, planned: Sequence[PlannedUse], project: str | None) -> WorkEstimate:
@@ -555,13 +614,18 @@ def _estimated(asked: Asked, planned: Sequence[PlannedUse], project: str | None)
 
 def _save_work_step(asked: Asked, command: c.SaveWorkStep) -> Given:
     revision = working.save_step(
-        asked.work(command.work_id), command.step, command.text, command.member or asked.principal
+        asked.work(command.work_id), command.step, command.text, _whose(asked, command.member)
     )
     return Given(_Ids(step=command.step, revision=revision))
 
 
+def _check_handover(asked: Asked, command: c.CheckHandover) -> Given:
+    passes = asked.handover(command.work_id, command.next_use)
+    return Given(_Ids(outcome="passed" if passes else "failed"))
+
+
 def _save_work(asked: Asked, command: c.SaveWork) -> Given:
-    working.save_work(asked.work(command.work_id), command.result, command.member or asked.principal)
+    working.save_work(asked.work(command.work_id), command.result, _whose(asked, command.member))
     return Given(_Ids())
 
 
@@ -606,6 +670,7 @@ DECIDERS: dict[type[c.Command], Callable[[Asked, Any], Given]] = {
     c.RemovePaymentMethod: _remove_payment_method,
     c.StartWork: _start_work,
     c.SaveWorkStep: _save_work_step,
+    c.CheckHandover: _check_handover,
     c.SaveWork: _save_work,
 }
 """The decider of every command there is."""

@@ -351,6 +351,13 @@ class SaveWorkStep(Command, frozen=True, kw_only=True, tag=True, omit_defaults=T
     member: str | None = None
 
 
+class CheckHandover(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Answer what must be known before a work is handed over, and sign it; ``next_use`` is what would come next."""
+
+    work_id: str
+    next_use: PlannedUse | None = None
+
+
 class SaveWork(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
     """Save the result of a work, which takes no further step."""
 

@@ -19,6 +19,7 @@ from domain.asking import DECIDERS, Asked, Given, Papers
 from domain.catalogue import Catalogue
 from domain.commands import Command, OpenAccount
 from domain.errors import IdempotencyKeyReused, UnknownTeam
+from domain.handover import Signer
 from domain.team.decision import TeamDecision
 from domain.team.state import Team
 from domain.work.decision import WorkDecision
@@ -45,7 +46,8 @@ class DenialAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a command did: the version it made, the sums after it, and the ids it gave.
 
-    ``outcome``: a hold is "held" or "denied", an adjustment "applied" or "proposed". ``is_replayed``: an earlier request did it.
+    ``outcome``: a hold is "held" or "denied", an adjustment "applied" or "proposed", a check
+    "passed" or "failed". ``is_replayed``: an earlier request did it.
     Left out where it is false, so never among the bytes on file.
     """
 
@@ -58,7 +60,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lot_id: str | None = None
     charge_id: str | None = None
     refund_id: str | None = None
-    outcome: Literal["held", "denied", "applied", "proposed"] | None = None
+    outcome: Literal["held", "denied", "applied", "proposed", "passed", "failed"] | None = None
     hold_id: str | None = None
     hold_expires_at: datetime | None = None
     denial: DenialAnswer | None = None
@@ -135,6 +137,7 @@ class Ledger:
     """Decides commands: one key and body, one answer for ever; another body is refused; a refusal leaves nothing.
 
     ``catalogue`` gives the catalogue as published by now; ``quote_keys`` are those that may have signed a quote, newest first.
+    ``signer`` signs checks of handovers.
     """
 
     def __init__(
@@ -142,8 +145,10 @@ class Ledger:
         store: LedgerStore,
         catalogue: Callable[[], Catalogue] = Catalogue,
         quote_keys: Sequence[bytes] = (),
+        signer: Signer | None = None,
     ) -> None:
         self._store = store
+        self._signer = signer
         self._catalogue = catalogue
         self._quote_keys = quote_keys
 
@@ -212,6 +217,7 @@ class Ledger:
             session.load_team,
             session,
             session.load_work,
+            self._signer,
         )
 
 

@@ -96,6 +96,11 @@ class Settings(BaseSettings):
         description="one key of at least 32 characters would be right, or several with commas between, newest first",
     )
 
+    # Makes the Ed25519 key that signs checks of handovers; its public key is published. Set it when more than one machine signs.
+    signing_secret: SecretStr | None = Field(
+        default=None, min_length=32, description="at least 32 characters would be right"
+    )
+
     # 0: the first free port is taken and kept for the next start.
     local_postgres_port: Port = 0
     local_kafka_port: Port = 0
@@ -216,6 +221,13 @@ def head_keys(settings: Settings) -> list[bytes]:
     if settings.head_keys is not None:
         return [key.encode() for key in _listed(settings.head_keys)]
     return [kept_secret(settings.state_directory / "head_key").encode()]
+
+
+def signing_secret(settings: Settings) -> bytes:
+    """What the signing key is made from: as set, or made once and kept in the state directory, readable by its owner only."""
+    if settings.signing_secret is not None:
+        return settings.signing_secret.get_secret_value().encode()
+    return kept_secret(settings.state_directory / "signing_secret").encode()
 
 
 def _named(databases: str | None) -> list[tuple[str, str]]:

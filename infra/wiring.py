@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 import msgspec
 
-from infra.settings import Settings, key_pepper, quote_keys
+from infra.settings import Settings, key_pepper, quote_keys, signing_secret
 
 if TYPE_CHECKING:
     # A command that only prints its settings need not wait for the database driver or the web framework.
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from infra.postgres.read_models import PostgresStatement
     from infra.postgres.shards import ShardMap
     from infra.postgres.stream_state import StreamState
+    from infra.signing import SigningKey
+    from infra.works import WorkDesk
 
 T = TypeVar("T")
 
@@ -137,7 +139,7 @@ class Wiring:
         """Decides commands."""
         from domain.ledger import Ledger
 
-        return Ledger(self.ledger_store, self.catalogue.current, self.quote_keys)
+        return Ledger(self.ledger_store, self.catalogue.current, self.quote_keys, self.signing_key)
 
     @cached_property
     def ledger_store(self) -> PostgresLedgerStore:
@@ -182,6 +184,20 @@ class Wiring:
         from infra.invoices import InvoiceDesk
 
         return InvoiceDesk(self.shards)
+
+    @cached_property
+    def signing_key(self) -> SigningKey:
+        """What signs checks of handovers."""
+        from infra.signing import SigningKey
+
+        return SigningKey(signing_secret(self.settings))
+
+    @cached_property
+    def works(self) -> WorkDesk:
+        """Reads of works and contexts."""
+        from infra.works import WorkDesk
+
+        return WorkDesk(self.shards)
 
     @cached_property
     def dead_letters(self) -> DeadLetters:
@@ -261,4 +277,6 @@ class Wiring:
             quote_keys=self.quote_keys,
             invoices=self.invoices,
             issuers=self.invoices,
+            works=self.works,
+            signing_key=self.signing_key,
         )

@@ -31,12 +31,14 @@ from domain.team.decision import TeamDecision
 from domain.team.events import TeamEvent
 from domain.team.state import Team, team_stream_id
 from domain.usage import UsageRecord
+from domain.work.costs import WorkMove
 from domain.work.decision import KeptText, WorkDecision
 from domain.work.events import WorkEvent
 from domain.work.state import Work
 from projections.keeping import KeptAccount, KeptKind
 from projections.moves import NOTHING, Sums, sums_after
 from projections.statement import StatementFilter, StatementPage, StatementRows, rows_of
+from projections.works import cost_row, moves_of
 
 SHARDS = 8
 TEST_ACTOR = Actor("test", "operator")
@@ -147,6 +149,11 @@ class MemoryLedger:
         team.texts |= {(work.work_id, kept.version): kept for kept in decision.texts}
         position = self.positions[shard] = self.positions.get(shard, 0) + len(decision.events)
         self.statement.write(shard, [], position)
+
+    def work_moves(self, team_id: str, work_id: str) -> list[WorkMove]:
+        """What was charged for a work, from the statement."""
+        told = self.statement.page(team_id, limit=1_000, newest_first=False)
+        return moves_of((cost_row(row) for row in told.rows), work_id)
 
     def _append_paperwork(self, team: Kept, team_id: str, shard: int, event: TeamEvent) -> None:
         stored = team.paperwork_events
@@ -354,6 +361,7 @@ class MemorySession:
 
     def __init__(self, ledger: MemoryLedger, team_id: str) -> None:
         self._team_id = team_id
+        self._ledger = ledger
         self._team = ledger.teams.get(team_id)
         self.account: TeamAccount | None = self._team.account if self._team else None
         self.now = ledger.now
@@ -381,6 +389,10 @@ class MemorySession:
         """Bytes that differ each time."""
         self._salts += 1
         return self._salts.to_bytes(16, "big")
+
+    def work_moves(self, work_id: str) -> list[WorkMove]:
+        """From the statement, which is never behind."""
+        return self._ledger.work_moves(self._team_id, work_id)
 
     def answer_on_file(self, principal: str, key: str) -> tuple[bytes, bytes] | None:
         """What the key was answered."""

@@ -42,8 +42,8 @@ def start_work(
 
     Raises: WorkRefused for one that was started before; Malformed, also for a brief without a goal.
     """
-    for field, said in (("work_id", decision.work.work_id), ("member", member), ("project", project)):
-        _check_id(field, said)
+    for field, said in (("work_id", decision.work.work_id), ("project", project)):
+        check_id(field, said)
     if decision.work.status != "new":
         raise WorkRefused(
             f"work {decision.work.work_id!r} was started {decision.work.started_at:%Y-%m-%d %H:%M} UTC: choose another id",
@@ -69,8 +69,7 @@ def start_work(
 
 def save_step(decision: WorkDecision, step: str, text: WorkText, member: str) -> int:
     """The step is saved, once more if it was before; returns its revision. Raises: UnknownWork; WorkRefused; Malformed."""
-    _check_id("step", step)
-    _check_id("member", member)
+    check_id("step", step)
     _require_open(decision)
     steps = decision.work.steps
     if step not in steps and len(steps) >= STEPS_MAX:
@@ -116,7 +115,6 @@ def record_handover(
 
 def save_work(decision: WorkDecision, result: WorkText, member: str) -> None:
     """The result is saved and the work takes no further step. Raises: UnknownWork; WorkRefused; Malformed."""
-    _check_id("member", member)
     _require_open(decision)
     digest = decision.keep(result, None, member)
     decision.record(
@@ -170,7 +168,8 @@ def _said(decision: WorkDecision) -> _Said:
     )
 
 
-def _check_id(field: str, said: str | None) -> None:
+def check_id(field: str, said: str | None) -> None:
+    """The text may be an id, where there is one. Raises: Malformed."""
     if said is not None and not _ID.fullmatch(said):
         raise Malformed(
             f"{field} {said[:40]!r} is no id: 1 to 128 letters, digits or _.:@~+=- that begin with a letter, a digit, _ or -"

@@ -22,6 +22,8 @@ SALT_BYTES = 16
 
 _LINK = re.compile(r"(https?|s3|gs)://[^\s]+")
 _UNSEEN = frozenset({"Cc", "Cs", "Co", "Cn", "Zl", "Zp"})
+# Joiners belong to letters and pictures; what turns the direction of what follows does not.
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _LINES = frozenset("\n\t")
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -106,7 +108,7 @@ def _check(field: str, said: str, most: int) -> None:
             field=field,
         )
     for character in said:
-        if character not in _LINES and unicodedata.category(character) in _UNSEEN:
+        if character in _TURNING or (character not in _LINES and unicodedata.category(character) in _UNSEEN):
             raise Malformed(
                 f"{field} holds the control character U+{ord(character):04X}: leave it out", field=field
             )

@@ -20,6 +20,7 @@ from domain.errors import Busy
 from domain.ledger import OutcomeUnknown
 from domain.team.decision import TeamDecision
 from domain.team.state import Team
+from domain.work.costs import WorkMove
 from domain.work.decision import WorkDecision
 from domain.work.state import Work
 from domain.work.texts import SALT_BYTES
@@ -32,6 +33,7 @@ from infra.postgres.issuer_heads import PostgresNumbers
 from infra.postgres.mapper import ACCOUNT_SHAPES
 from infra.postgres.shards import ShardMap
 from infra.postgres.team_heads import TeamHead, load_team_head, write_team_head
+from infra.postgres.work_costs import work_moves
 from infra.postgres.work_heads import WorkHead, load_work_head, write_work_head
 
 Clock: TypeAlias = "Callable[[Cursor[TupleRow]], datetime]"
@@ -156,6 +158,11 @@ class PostgresAccountSession:
     def salt(self) -> bytes:
         """Random bytes of the system's."""
         return os.urandom(SALT_BYTES)
+
+    def work_moves(self, work_id: str) -> list[WorkMove]:
+        """What was charged for the work up to the account's head. Raises: Busy."""
+        assert self._head is not None, "works are those of an account"
+        return work_moves(self._cursor, self._shard, self._team_id, work_id, self._head.account.version)
 
     def _found_team(self) -> TeamHead:
         if self._team_head is None:

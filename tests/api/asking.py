@@ -20,9 +20,11 @@ PATH: dict[str, Any] = {
     "invoice": "CO-2026-000001",
     "line": 1,
     "issuer_id": "main",
+    "work_id": "poster",
 }
 PAID = {"price_minor": 500, "currency": "EUR", "tax_minor": 95}
 BOUGHT = {"amount": "50", "payment_reference": "pay-1", "cost_basis": PAID}
+PLANNED = [{"action": "image.generate", "meters": {"units": "4"}, "step": "draft", "times": 3}]
 METHOD = {
     "token": "tok_4f9s",
     "brand": "visa",
@@ -80,12 +82,22 @@ BODIES: dict[str, Any] = {
     "mark_uncollectible": WHY,
     "issue_credit_note": {"currency": "EUR", "lines": [{"text": "Outage", "net_minor": 100}], "reason": "x"},
     "set_issuer": DETAILS,
+    "start_work": {
+        "work_id": "poster",
+        "goal": "a poster of a fox",
+        "audience": "visitors",
+        "planned": PLANNED,
+    },
+    "save_work_step": {"step": "draft", "prompts": ["a fox"], "versions": {"model": "xl-2"}},
+    "check_handover": {"next_use": PLANNED[0]},
+    "save_work": {"files": ["poster.png"], "links": ["https://example.org/poster.png"]},
     "estimate_usage": {"action": "image.generate", "meters": {"units": "1"}},
     "give_quote": {"action": "image.generate", "meters": {"units": "12"}},
 }
 """By operation."""
 
 PARAMS: dict[str, dict[str, str]] = {
+    "search_contexts": {"q": "fox"},
     "find_charges": {"source": "urn:s", "id": "r"},
     "read_statement_of_account": {"from": "2026-11-01T00:00:00Z", "until": "2026-12-01T00:00:00Z"},
 }

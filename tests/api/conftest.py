@@ -13,12 +13,15 @@ from api.app import Behind, create_api
 from api.keys import KeyRing, StoredKey, key_text, new_key, secret_mac
 from api.roles import ROLES
 from domain.ledger import Ledger
+from infra.signing import SigningKey
 from tests.asgi import Http, serving
 from tests.builders import unit_card
 from tests.memory_invoices import MemoryInvoices
 from tests.memory_store import MemoryLedger
+from tests.memory_works import MemoryWorks
 
 PEPPER = b"pepper of the tests, at least thirty-two bytes"
+SIGNING_KEY = SigningKey(b"signing secret of the tests, at least thirty-two bytes")
 QUOTE_KEYS = [b"quote key of the tests, at least thirty-two bytes"]
 
 
@@ -57,9 +60,22 @@ def ledger(stage: tuple[MemoryLedger, Http]) -> MemoryLedger:
 
 def behind(memory: MemoryLedger) -> Behind:
     """Everything that the API needs, from the one object."""
-    ledger = Ledger(memory, memory.current, QUOTE_KEYS)
+    ledger = Ledger(memory, memory.current, QUOTE_KEYS, SIGNING_KEY)
     invoices = MemoryInvoices(memory)
-    return Behind(ledger, memory, memory, memory, memory, memory, PEPPER, QUOTE_KEYS, invoices, invoices)
+    return Behind(
+        ledger,
+        memory,
+        memory,
+        memory,
+        memory,
+        memory,
+        PEPPER,
+        QUOTE_KEYS,
+        invoices,
+        invoices,
+        works=MemoryWorks(memory),
+        signing_key=SIGNING_KEY,
+    )
 
 
 def give_key(memory: MemoryLedger, role: str, name: str | None = None, **changes: Any) -> str:

@@ -64,6 +64,9 @@ SCENES: dict[str, Scene] = {
     "void_invoice": Scene(("an_invoice",)),
     "mark_uncollectible": Scene(("an_invoice",)),
     "issue_credit_note": Scene(("an_invoice",)),
+    "save_work_step": Scene(("start_work",)),
+    "check_handover": Scene(("start_work",)),
+    "save_work": Scene(("start_work",)),
 }
 
 
@@ -145,7 +148,7 @@ def on_stage(acme: Caller, ledger: MemoryLedger) -> Stage:
 
 def test_every_command_is_told_here() -> None:
     assert set(COMMANDS) == set(BODIES) - QUESTIONS - WITHOUT_KEY
-    assert len(COMMANDS) == 38
+    assert len(COMMANDS) == 42
 
 
 @pytest.mark.parametrize("name", COMMANDS)

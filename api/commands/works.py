@@ -1,0 +1,52 @@
+"""The commands about works: brief, steps, handover, saved result."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from api.answers import CommandAnswer
+from api.commands.running import AskedHere, Run
+from api.parameters import TeamPath, WorkPath
+from api.requests.works import BriefBody, HandoverBody, ResultBody, StepBody
+
+
+def work_routes(router: APIRouter, run: Run) -> None:
+    """The routes of a work from brief to saved result."""
+
+    @router.post("/{team_id}/works", status_code=201, name="start_work", operation_id="start_work")
+    async def start_work(asked: AskedHere, team_id: TeamPath, body: BriefBody) -> CommandAnswer:
+        """A work begins with its brief; what it plans to use is estimated as it would be charged now."""
+        return await run(asked, body.command(team_id))
+
+    @router.post(
+        "/{team_id}/works/{work_id}/steps",
+        status_code=201,
+        name="save_work_step",
+        operation_id="save_work_step",
+    )
+    async def save_work_step(
+        asked: AskedHere, team_id: TeamPath, work_id: WorkPath, body: StepBody
+    ) -> CommandAnswer:
+        """A step is saved with its parameters, versions, prompts, files and links; once more, if it was before."""
+        return await run(asked, body.command(team_id, work_id))
+
+    @router.post(
+        "/{team_id}/works/{work_id}/handovers",
+        status_code=201,
+        name="check_handover",
+        operation_id="check_handover",
+    )
+    async def check_handover(
+        asked: AskedHere, team_id: TeamPath, work_id: WorkPath, body: HandoverBody
+    ) -> CommandAnswer:
+        """Charges, limits, invoices, roles and the price of what comes next, answered at one version and signed."""
+        return await run(asked, body.command(team_id, work_id))
+
+    @router.post(
+        "/{team_id}/works/{work_id}/result", status_code=201, name="save_work", operation_id="save_work"
+    )
+    async def save_work(
+        asked: AskedHere, team_id: TeamPath, work_id: WorkPath, body: ResultBody
+    ) -> CommandAnswer:
+        """The result is saved; the work takes no further step."""
+        return await run(asked, body.command(team_id, work_id))
