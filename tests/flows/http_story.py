@@ -148,7 +148,10 @@ def ledger_over_http(database_url: str, state_directory: Path) -> Iterator[Ledge
         reads = _ReadsInAStory(reading, clock)
         behind = Behind(
             ledger=Ledger(
-                PostgresLedgerStore(wiring.shards, clock=clock), catalogue.current, wiring.quote_keys
+                PostgresLedgerStore(wiring.shards, clock=clock),
+                catalogue.current,
+                wiring.quote_keys,
+                wiring.signing_key,
             ),
             accounts=reads,
             statements=wiring.statement,
@@ -159,6 +162,8 @@ def ledger_over_http(database_url: str, state_directory: Path) -> Iterator[Ledge
             quote_keys=wiring.quote_keys,
             invoices=wiring.invoices,
             issuers=wiring.invoices,
+            works=wiring.works,
+            signing_key=wiring.signing_key,
         )
         http = closing.enter_context(serving(create_api(behind, closing=reading.close)))
         ledger = LedgerOverHttp(wiring, catalogue, clock, http)
