@@ -10,6 +10,7 @@ import pytest
 from domain import commands as c
 from domain.ledger import Caller, Ledger
 from infra.closing import Closed
+from infra.postgres.documents import PostgresDocuments
 from infra.postgres.ledger_store import PostgresLedgerStore
 from infra.postgres.migrations import migrate_all
 from infra.postgres.moving import move
@@ -107,3 +108,21 @@ def test_a_command_that_is_repeated_has_the_number_that_it_drew(apart: Apart) ->
     assert answers[0].invoice == answers[1].invoice == f"CO-2026-{len(TEAMS) + 1:06d}"
     assert gapless([number for number, _ in numbers(apart.east)])
     assert verify(apart.shards).findings == []
+
+
+def test_documents_and_their_pdfs_move_with_their_shard_and_come_back(apart: Apart) -> None:
+    invoiced(apart.shards)
+    team = apart.elsewhere()[0]
+    shard = apart.shards.shard_of(team)
+    kept = PostgresDocuments(apart.shards)
+    number = next(invoice for invoice, whose, _ in documents(apart.first) if whose == team)
+    before = kept.pdf(team, number)
+
+    move(apart.shards, shard, "east", read_models())
+    there = kept.pdf(team, number)
+    move(apart.shards, shard, "first", read_models())
+
+    assert before is not None
+    assert kept.pdf(team, number) == there == before
+    assert verify(apart.shards).findings == []
+    assert invoiced(apart.shards) == Closed()
