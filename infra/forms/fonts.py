@@ -58,6 +58,14 @@ def printable(text: str) -> str:
     )
 
 
+def printable_letters(text: str) -> str:
+    """As ``printable``, without the marks that stand on or under a letter and could not be composed with it."""
+    composed = unicodedata.normalize("NFC", text)
+    return printable(
+        "".join(each for each in composed if unicodedata.category(each)[0] != "M" and each not in _UNSEEN)
+    )
+
+
 def lacks(text: str) -> bool:
     """Whether a page shows white squares for some characters of the text."""
     return printable(text).count(LACKING) > text.count(LACKING)

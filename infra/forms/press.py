@@ -7,6 +7,7 @@ process that forks must make its press afterwards.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.resources import files
@@ -17,11 +18,14 @@ import msgspec
 import typst
 
 from infra.forms.factur_x_metadata import with_factur_x_metadata
-from infra.forms.fonts import font_directories, printable
+from infra.forms.fonts import font_directories, printable, printable_letters
 from infra.forms.sheets import Sheet
 
 PDF_STANDARDS: Final = ("a-3b", "ua-1")
 """For archives (ISO 19005-3, level B) and for people who hear the page or see it enlarged (ISO 14289-1)."""
+
+
+_NOT_SHOWN = "could not be displayed"
 
 
 class Press:
@@ -51,20 +55,33 @@ class Press:
         ``data`` is attached as it is (relationship Data), ``invoice_xml`` as factur-x.xml (relationship Alternative), which
         the file's metadata then declare as the standard asks.
         """
-        inputs = {"sheet": _as_data(sheet), "title": printable(f"{sheet.title} {sheet.number}".strip())}
+        attached: dict[str, str] = {}
         if data is not None:
-            inputs |= {"document": data.decode(), "data-name": data_name, "data-type": data_type}
+            attached |= {"document": data.decode(), "data-name": data_name, "data-type": data_type}
         if invoice_xml is not None:
-            inputs["xml"] = invoice_xml.decode()
+            attached["xml"] = invoice_xml.decode()
+        try:
+            made = self._set(sheet, at, attached, printable)
+        except typst.TypstError as error:
+            # A letter and its marks are looked for in one font: where none has them all, the letter stands alone.
+            if _NOT_SHOWN not in str(error):
+                raise
+            made = self._set(sheet, at, attached, printable_letters)
+        return with_factur_x_metadata(made) if invoice_xml is not None else made
+
+    def _set(
+        self, sheet: Sheet, at: datetime, attached: dict[str, str], shown: Callable[[str], str]
+    ) -> bytes:
+        title = shown(f"{sheet.title} {sheet.number}".strip())
         with self._lock:
             made = self._compiler.compile(
                 format="pdf",
-                sys_inputs=inputs,
+                sys_inputs={"sheet": _as_data(sheet, shown), "title": title, **attached},
                 pdf_standards=list(PDF_STANDARDS),
                 timestamp=int(at.astimezone(UTC).timestamp()),
             )
         assert isinstance(made, bytes)
-        return with_factur_x_metadata(made) if invoice_xml is not None else made
+        return made
 
 
 @lru_cache(maxsize=1)
@@ -73,19 +90,19 @@ def press() -> Press:
     return Press()
 
 
-def _as_data(sheet: Sheet) -> str:
+def _as_data(sheet: Sheet, shown: Callable[[str], str]) -> str:
     text = msgspec.json.encode(sheet).decode()
     # A backslash tells of a control character or a quotation mark, which the walk looks at one by one.
     if text.isascii() and "\\" not in text:
         return text
-    return msgspec.json.encode(_printable(msgspec.to_builtins(sheet))).decode()
+    return msgspec.json.encode(_all_shown(msgspec.to_builtins(sheet), shown)).decode()
 
 
-def _printable(value: object) -> object:
+def _all_shown(value: object, shown: Callable[[str], str]) -> object:
     if isinstance(value, str):
-        return printable(value)
+        return shown(value)
     if isinstance(value, dict):
-        return {name: _printable(one) for name, one in value.items()}
+        return {name: _all_shown(one, shown) for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_printable(one) for one in value]
+        return [_all_shown(one, shown) for one in value]
     return value

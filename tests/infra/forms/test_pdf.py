@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import random
 import re
 import subprocess
 import sys
@@ -244,6 +245,36 @@ def test_a_character_that_no_font_has_is_shown_as_a_square_and_said() -> None:
 
     assert f"Ada {LACKING} {LACKING * 3}" in text
     assert "the attached data have it" in text
+
+
+def test_any_characters_can_be_printed() -> None:
+    # A mark on a letter of another script, or on one that no font has, is in no font together with it.
+    names = [
+        "🎬\u0301",
+        "क\u064b",
+        "ا\u093f",
+        "\u0301",
+        "\u200d\ufe0f",
+        "\ufffe",
+        "\U000e0041",
+        "\u1100\u1161\u302e",
+    ]
+    chance = random.Random(7)
+    ranges = (
+        (0x20, 0x2000),
+        (0x2000, 0xD800),
+        (0xE000, 0x10000),
+        (0x10000, 0x30000),
+        (0x590, 0x780),
+        (0x300, 0x370),
+    )
+    names += ["".join(chr(chance.randrange(*chance.choice(ranges))) for _ in range(40)) for _ in range(20)]
+
+    for name in names:
+        document = an_invoice(
+            customer=msgspec.structs.replace(CUSTOMER, name=name), lines=[a_line(project=name)]
+        )
+        assert printed_invoice(document).pdf.startswith(b"%PDF")
 
 
 def test_a_long_name_breaks_and_stays_whole() -> None:
