@@ -58,7 +58,7 @@ from infra.postgres.appending import (
 )
 from infra.postgres.connections import FIRST, NOT_REACHED
 from infra.postgres.exchange import CommitUnderWay, Exchange, Row, Statement, know
-from infra.postgres.heads import Head, RecordClaim, StoredIndex, load_claims, load_heads
+from infra.postgres.heads import Head, RecordClaim, StoredIndex, load_claims, load_heads, load_heads_of_shards
 from infra.postgres.index_rows import change_index
 from infra.postgres.ledger_store import Clock, database_clock
 from infra.postgres.recent_claims import RecentClaims
@@ -559,10 +559,25 @@ class PostgresBatchTransaction:
                 missing.append(team_id)
             else:
                 self._hold(team_id, head)
-        for shard, teams in _by_shard(self._shards, missing, lambda team: team):
-            for team_id, head in self._heads(shard, teams, lock=self._lock_heads).items():
+        if missing:
+            for team_id, head in self._heads_of(missing).items():
                 self._hold(team_id, head)
         return {team_id: self._taken[team_id].account for team_id in team_ids if team_id in self._taken}
+
+    def _heads_of(self, team_ids: Sequence[str]) -> dict[str, Head]:
+        """The heads of these teams; locked, shard by shard, after one had moved."""
+        placed = _by_shard(self._shards, team_ids, lambda team: team)
+        if not self._lock_heads:
+            try:
+                return load_heads_of_shards(self.cursor, dict(placed))
+            except UnknownEventShape:
+                # One is of a newer shape: it is found shard by shard.
+                pass
+        return {
+            team_id: head
+            for shard, teams in placed
+            for team_id, head in self._heads(shard, teams, lock=self._lock_heads).items()
+        }
 
     def _heads(self, shard: int, teams: Sequence[str], *, lock: bool) -> dict[str, Head]:
         """The heads of these teams of one shard, but those of a newer shape: only their own teams stop."""

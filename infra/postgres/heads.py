@@ -57,6 +57,14 @@ _SELECT_HEADS = (
     "SELECT team_id, account_id, version, chain_hash, state, state_schema FROM account_head"
     " WHERE shard = %s AND team_id = ANY(%s) ORDER BY team_id"
 )
+# One run of teams for each shard, as for claims.
+_SELECT_HEADS_OF_SHARDS = (
+    "SELECT h.* FROM unnest(%b::integer[], %b::integer[], %b::integer[]) AS asked (shard, first, last)"
+    " CROSS JOIN LATERAL ("
+    "  SELECT shard, team_id, account_id, version, chain_hash, state, state_schema FROM account_head AS own"
+    "  WHERE own.shard = asked.shard AND own.team_id = ANY((%b::text[])[asked.first:asked.last])"
+    " ) AS h"
+)
 _SELECT_AND_LOCK_HEADS = f"{_SELECT_HEADS} FOR UPDATE"
 _SELECT_AND_LOCK_FREE_HEADS = f"{_SELECT_AND_LOCK_HEADS} NOWAIT"
 
@@ -126,6 +134,15 @@ def load_heads(
         query = _SELECT_AND_LOCK_HEADS if wait else _SELECT_AND_LOCK_FREE_HEADS
     cursor.execute(query, (shard, list(team_ids)), binary=True)
     return {row[0]: _head(cursor, shard, row, is_locked=lock) for row in cursor.fetchall()}
+
+
+def load_heads_of_shards(cursor: Cursor[TupleRow], teams: Mapping[int, Sequence[str]]) -> dict[str, Head]:
+    """As ``load_heads`` without locks, for teams of several shards in one question."""
+    ends = list(accumulate(map(len, teams.values())))
+    firsts = [end - len(each) + 1 for end, each in zip(ends, teams.values(), strict=True)]
+    every = [team for each in teams.values() for team in each]
+    cursor.execute(_SELECT_HEADS_OF_SHARDS, (list(teams), firsts, ends, every), binary=True)
+    return {row[1]: _head(cursor, row[0], row[1:], is_locked=False) for row in cursor.fetchall()}
 
 
 def _head(cursor: Cursor[TupleRow], shard: int, row: TupleRow, *, is_locked: bool) -> Head:
