@@ -108,12 +108,16 @@ class InvoicedCharge(Told):
 
 
 class InvoicedChargesAnswer(Told):
-    """What a line is made of, in the order of recording; the amounts sum to that of the line."""
+    """A page of what a line is made of: charges in the order of recording, then refunds; together they sum to the line.
+
+    ``next`` continues it, null on the last page.
+    """
 
     team_id: str
     invoice: Annotated[str | None, Field(description="null for the draft")]
     line: int
     data: list[InvoicedCharge]
+    next: str | None
 
 
 class IssuerAnswer(Told):

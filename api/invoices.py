@@ -59,6 +59,8 @@ _STATEMENT: dict[int | str, dict[str, Any]] = {
         },
     }
 }
+Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX, description="Rows at most.")]
+After = Annotated[str | None, Query(max_length=CURSOR_LENGTH_MAX, description="`next` of the page before.")]
 AskedForm = Annotated[Form, Query(alias="form", description="How the document is told.")]
 
 
@@ -67,6 +69,7 @@ def invoice_routes(invoices: InvoiceReads, cursors: Cursors) -> APIRouter:
     router = APIRouter(prefix="/v1/accounts/{team_id}/invoices", tags=["invoices"], route_class=GuardedRoute)
     _list_routes(router, invoices, cursors)
     _document_routes(router, invoices)
+    _line_routes(router, invoices, cursors)
     return router
 
 
@@ -127,10 +130,8 @@ def _list_routes(router: APIRouter, invoices: InvoiceReads, cursors: Cursors) ->
     @router.get("", name="list_invoices", operation_id="list_invoices")
     async def list_invoices(
         team_id: TeamPath,
-        limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="Rows at most.")] = LIMIT_DEFAULT,
-        after: Annotated[
-            str | None, Query(max_length=CURSOR_LENGTH_MAX, description="`next` of the page before.")
-        ] = None,
+        limit: Limit = LIMIT_DEFAULT,
+        after: After = None,
     ) -> InvoicesAnswer:
         """The team's invoices, void documents and credit notes, newest first, with what became of each."""
         place = cursors.read(after, team_id, "invoices", {}) if after else None
@@ -170,19 +171,32 @@ def _document_routes(router: APIRouter, invoices: InvoiceReads) -> None:
         """What became of a document: paid, void, what is due, its credit notes."""
         return InvoiceAnswer.of(await asyncio.to_thread(invoices.summary, team_id, invoice))
 
+
+def _line_routes(router: APIRouter, invoices: InvoiceReads, cursors: Cursors) -> None:
     @router.get(
         "/{invoice}/lines/{line}/charges",
         name="list_invoice_charges",
         operation_id="list_invoice_charges",
     )
     async def list_invoice_charges(
-        team_id: TeamPath, invoice: InvoicePath, line: InvoiceLinePath
+        team_id: TeamPath,
+        invoice: InvoicePath,
+        line: InvoiceLinePath,
+        limit: Limit = LIMIT_DEFAULT,
+        after: After = None,
     ) -> InvoicedChargesAnswer:
         """What a line is made of: its charges, each of which can be explained. `draft` stands for the draft."""
         number = None if invoice == DRAFT else invoice
-        told = await asyncio.to_thread(invoices.charges, team_id, number, line)
+        bound = {"invoice": invoice, "line": str(line)}
+        skip = cursors.read(after, team_id, "invoice charges", bound) if after else 0
+        told = await asyncio.to_thread(invoices.charges, team_id, number, line, skip=skip, limit=limit + 1)
+        place = cursors.write(skip + limit, team_id, "invoice charges", bound) if len(told) > limit else None
         return InvoicedChargesAnswer(
-            team_id=team_id, invoice=number, line=line, data=[InvoicedCharge.of(each) for each in told]
+            team_id=team_id,
+            invoice=number,
+            line=line,
+            data=[InvoicedCharge.of(each) for each in told[:limit]],
+            next=place,
         )
 
 

@@ -227,8 +227,13 @@ class InvoiceReads(Protocol):
         """Drafts of the periods that are not closed, oldest first."""
         ...
 
-    def charges(self, team_id: str, invoice: str | None, line: int) -> list[OnLine]:
-        """What a line of a document, or (None) of the oldest draft, is made of. Raises: UnknownInvoiceLine."""
+    def charges(
+        self, team_id: str, invoice: str | None, line: int, *, skip: int = 0, limit: int | None = None
+    ) -> list[OnLine]:
+        """What a line of a document, or (None) of the oldest draft, is made of: at most so many after the first ``skip``.
+
+        Raises: UnknownInvoiceLine.
+        """
         ...
 
     def form(self, document: Invoice, form: InvoiceForm) -> bytes:

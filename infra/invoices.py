@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -76,9 +77,12 @@ class InvoiceDesk:
             issuer, customer = self._parties(invoices)
         return [each.document(issuer, customer) for each in drafts]
 
-    def charges(self, team_id: str, invoice: str | None, line: int) -> list[OnLine]:
-        """What a line of a document, or (None) of the oldest draft, is made of, in the order of recording.
+    def charges(
+        self, team_id: str, invoice: str | None, line: int, *, skip: int = 0, limit: int | None = None
+    ) -> list[OnLine]:
+        """What a line of a document, or (None) of the oldest draft, is made of: at most so many after the first ``skip``.
 
+        Charges are in the order of recording, then what was given back.
         Raises: UnknownInvoice, UnknownInvoiceLine, EventsArchived.
         """
         with self._team(team_id) as invoices:
@@ -91,7 +95,8 @@ class InvoiceDesk:
                     line=line,
                 )
             events = invoices.events_for(period, until)
-            return list(charges_of_line(events, period, invoices, key, until_version=until))
+            found = charges_of_line(events, period, invoices, key, until_version=until)
+            return list(islice(found, skip, None if limit is None else skip + limit))
 
     def form(self, document: Invoice, form: InvoiceForm) -> bytes:
         """The document in another form; the PDF of one that was issued is as it was stored, or as it will be."""

@@ -66,7 +66,9 @@ class MemoryInvoices:
         """Drafts of the periods that are not closed."""
         return [draft.document() for draft in open_drafts(self._events(team_id))]
 
-    def charges(self, team_id: str, invoice: str | None, line: int) -> list[OnLine]:
+    def charges(
+        self, team_id: str, invoice: str | None, line: int, *, skip: int = 0, limit: int | None = None
+    ) -> list[OnLine]:
         """What a line is made of."""
         events = self._events(team_id)
         history = WholeHistory(events)
@@ -82,7 +84,8 @@ class MemoryInvoices:
         key = line_of(document, line)
         if key is None:
             raise UnknownInvoiceLine(f"line {line} is none of {invoice or 'the draft'}: count from 1")
-        return list(charges_of_line(events, period, history, key, until_version=until))
+        found = list(charges_of_line(events, period, history, key, until_version=until))
+        return found[skip : None if limit is None else skip + limit]
 
     def form(self, document: Invoice, form: InvoiceForm) -> bytes:
         """Its lines as CSV; in the place of a page, its JSON."""

@@ -266,6 +266,10 @@ def _statement_of_account(
         raise Malformed("a statement of account has a range: give --from and --until", field="from")
     first, last = parse_instant(since, "--from"), parse_instant(until, "--until")
     with wired() as wiring:
+        if form == "pdf":
+            write(file, [wiring.invoices.statement(checked_team(team), first, last, form)])
+            return
+        # However long it is, it goes out piece by piece.
         statement = statement_of(wiring.shards, checked_team(team), first, last)
         write(file, statement_form(statement, form))
 

@@ -144,6 +144,7 @@ def charges(
     team: Team,
     line: Annotated[int, typer.Option("--line", min=1, help="The line's number.", show_default=False)],
     number: MaybeNumber = None,
+    limit: Annotated[int, typer.Option(min=0, help="Rows at most; 0 for all.")] = 100,
     output: OutputOption = Output.table,
 ) -> None:
     """Show what a line is made of; each charge can be explained with `coffer explain TEAM CHARGE`.
@@ -153,7 +154,9 @@ def charges(
     from api.answers_invoices import InvoicedCharge
 
     with wired() as wiring:
-        told = wiring.invoices.charges(checked_team(team), _number(number) if number else None, line)
+        told = wiring.invoices.charges(
+            checked_team(team), _number(number) if number else None, line, limit=limit or None
+        )
     show_rows([InvoicedCharge.of(each).model_dump(mode="json") for each in told], output, _CHARGES)
 
 

@@ -136,6 +136,24 @@ def test_every_line_leads_to_its_charges_and_a_charge_to_its_invoice(
     assert (beyond.status_code, beyond.json()["code"]) == (404, "unknown_invoice_line")
 
 
+def test_the_charges_of_a_line_are_listed_page_by_page(
+    acme: Caller, auditor: Caller, ledger: MemoryLedger
+) -> None:
+    november(acme, ledger)
+    for number in range(4):
+        ledger.use(a_usage_record(f"more-{number}", 1, occurred="2026-11-20 12:00"))
+    path = f"{INVOICES}/draft/lines/1/charges"
+
+    first = auditor.get(path, limit=3).json()
+    rest = auditor.get(path, limit=3, after=first["next"]).json()
+    other = auditor.get(f"{INVOICES}/draft/lines/2/charges", after=first["next"])
+
+    assert [len(each["data"]) for each in (first, rest)] == [3, 2]
+    assert len({each["charge_id"] for each in [*first["data"], *rest["data"]]}) == 5
+    assert rest["next"] is None
+    assert other.json()["code"] == "cursor_refused"
+
+
 def test_usage_after_the_close_is_explained_as_an_adjustment(
     acme: Caller, auditor: Caller, ledger: MemoryLedger
 ) -> None:
