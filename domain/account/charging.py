@@ -169,6 +169,19 @@ def charge_usage(
         look_at_top_up(decision)
 
 
+def charge_priced(decision: Decision, record: UsageRecord, priced: PricedUsage) -> None:
+    """The record, which names no hold, is charged at a price found before: what plans do that charge many equal uses at once.
+
+    Raises: AmountOutOfRange; AccountClosed.
+    """
+    require_open(decision.account)
+    _require_room(decision.account, priced.price.amount_micros)
+    pass_time(decision)
+    moves = _charge(decision, record, record.usage_key(), priced, None, None)
+    if moves:
+        reach_thresholds(decision, moves)
+
+
 def _price(
     decision: Decision, record: UsageRecord, catalogue: Catalogue, own: _OwnHold | None
 ) -> PricedUsage | None:

@@ -85,7 +85,7 @@ def place_hold(
         )
     if len(account.holds) >= OPEN_HOLDS_MAX:
         raise TooManyHolds(f"the account has {OPEN_HOLDS_MAX} open holds: capture or release some first")
-    denial = _denial(decision, amount_micros, use)
+    denial = denial_of(decision, amount_micros, use)
     if denial is not None:
         version = _deny(decision, denial)
         look_at_top_up(decision)
@@ -279,8 +279,8 @@ def require_unused(decision: Decision, quote_id: str) -> None:
     raise QuoteUsed(f"quote {quote_id} was used by {hold_id}: ask for a new one", quote_id=quote_id)
 
 
-def _denial(decision: Decision, amount_micros: int, use: Use) -> HoldDenied | None:
-    """The denial by the rule that leaves least room, None when every rule has room for the amount."""
+def denial_of(decision: Decision, amount_micros: int, use: Use) -> HoldDenied | None:
+    """The denial by the rule that leaves least room, None when every rule has room for the amount. Time has passed already."""
     account, at = decision.account, decision.at
     available = lots.available_micros(account, at, use.action, use.project)
     tightest: Room | None = None
