@@ -148,8 +148,8 @@ def test_the_charges_of_a_line_are_listed_page_by_page(
     rest = auditor.get(path, limit=3, after=first["next"]).json()
     other = auditor.get(f"{INVOICES}/draft/lines/2/charges", after=first["next"])
 
-    assert [len(each["data"]) for each in (first, rest)] == [3, 2]
-    assert len({each["charge_id"] for each in [*first["data"], *rest["data"]]}) == 5
+    assert [len(each["data"]) for each in (first, rest)] == [3, 1]
+    assert len({each["charge_id"] for each in [*first["data"], *rest["data"]]}) == 4
     assert rest["next"] is None
     assert other.json()["code"] == "cursor_refused"
 
