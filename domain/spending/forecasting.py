@@ -1,7 +1,7 @@
 """What a team will spend if nobody says: its own recent rate, and how far from such a rate teams like it then were.
 
-The method: the rate of the last weeks times the horizon, times ratios of actual to such an expectation, seen at earlier days of the
-team's own history and, the shorter that is, in a pool of other teams that had used credits as recently. The interval is the
+The method: the rate of the last weeks times the horizon, times ratios of actual to such an expectation, seen at earlier days of
+the team's own history and, the shorter that is, in a pool of other teams that had used credits as recently. The interval is the
 ratios' quantiles, the expectation their mean within it. Nothing is drawn at random: the same history gives the same forecast.
 """
 
@@ -110,7 +110,7 @@ def learn_pool(histories: Iterable[Sequence[int]], horizon: int, busiest: int) -
 def forecast(days: Sequence[int], horizon: int, pool: Pool = PRIOR_POOL) -> Forecast:
     """What is spent in the ``horizon`` days that follow these, in whole micro-credits rounded down.
 
-    ``days`` are what was spent on each day up to now, refunds taken off, the oldest first; what precedes the first use does not count.
+    ``days`` are what was spent on each day up to now, less refunds, the oldest first; what precedes the first use does not count.
     """
     spent, length = rate_of(days)
     own = [ratio for _, ratio in ratios_of(days, horizon)]

@@ -2,7 +2,7 @@
 
 Of the busiest teams as of an instant, what the trace's remaining days then brought, against the interval and the expectation that
 were stated then, beside a naive mean (the daily mean since the first use, ± 1.28 standard deviations). Nothing later than the
-instant is used for a forecast; with ``--hindsight`` the teams are those that turn out busiest in the end, as far as they had begun.
+instant is used for a forecast; ``--hindsight`` takes the teams that turn out busiest in the end, as far as they had begun.
 """
 
 from __future__ import annotations
