@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import psycopg
 from psycopg.rows import TupleRow
@@ -38,12 +38,17 @@ WITH charged AS (
 )
 SELECT team_id, action, member, project, work, e.told, f.told
 FROM expected e FULL JOIN found f USING (team_id, action, member, project, work)
-WHERE e.told IS DISTINCT FROM f.told ORDER BY 1, 2, 3, 4, 5 LIMIT %(most)s
+WHERE e.told IS DISTINCT FROM f.told AND team_id <> ALL(%(misstated)s::text[]) ORDER BY 1, 2, 3, 4, 5 LIMIT %(most)s
 """
 
 
-def check_spending(connection: psycopg.Connection[TupleRow], shard: int) -> Iterator[Finding]:
-    """Sums of the shard that differ from the statement; nothing is said while one of the two is behind the other."""
+def check_spending(
+    connection: psycopg.Connection[TupleRow], shard: int, misstated: Collection[str]
+) -> Iterator[Finding]:
+    """Sums of the shard that differ from the statement; nothing is said while one of the two is behind the other.
+
+    ``misstated`` are teams whose statement is wrong itself: of theirs nothing is known here.
+    """
     reached = connection.execute(
         "SELECT count(DISTINCT position) = 1 AND count(*) = 2 FROM tracking"
         " WHERE shard = %s AND projection IN ('statement', 'spending')",
@@ -51,7 +56,7 @@ def check_spending(connection: psycopg.Connection[TupleRow], shard: int) -> Iter
     ).fetchone()
     if reached is None or not reached[0]:
         return
-    values = {"shard": shard, "most": FINDINGS_MAX}
+    values = {"shard": shard, "misstated": sorted(misstated), "most": FINDINGS_MAX}
     for team_id, action, member, project, work, expected, found in connection.execute(
         _SUMS, values
     ).fetchall():

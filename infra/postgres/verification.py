@@ -169,7 +169,6 @@ class _Verification:
                 self._findings += _check_denials(connection, shard)
                 self._findings += _check_tracking(connection, shard)
                 self._findings += check_numbers(connection, shard)
-                self._findings += check_spending(connection, shard)
             self._events_in_log += _log_positions(connection).get(shard, 0)
         archives = ArchiveReading(connection, shard)
         after = ""
@@ -186,6 +185,8 @@ class _Verification:
         if team_id is None and not self._is_enough():
             with connection.transaction():
                 self._issuers(connection, archives, shard)
+                misstated = {found.team_id for found in self._findings if found.team_id is not None}
+                self._findings += check_spending(connection, shard, misstated)
             archives.check_count()
         self._findings += archives.findings
 
