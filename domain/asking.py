@@ -57,6 +57,7 @@ from domain.invoices.corrections import credit_note_document, digest_of, void_do
 from domain.issuer.events import DocumentKind
 from domain.issuer.numbering import Drawn, Numbers
 from domain.quotes import read_quote
+from domain.spending.saving import saved_plan
 from domain.spending.preflight import PlannedTask, preflight
 from domain.team import deciding
 from domain.team.deciding import ADJUSTMENT_CAP_MICROS
@@ -629,6 +630,26 @@ def _save_work(asked: Asked, command: c.SaveWork) -> Given:
     return Given(_Ids())
 
 
+# --- spending plans ---
+
+
+def _save_spending_plan(asked: Asked, command: c.SaveSpendingPlan) -> Given:
+    team, decision = asked.team(), asked.decision
+    plan = saved_plan(
+        decision.account,
+        team.team,
+        asked.catalogue(),
+        decision.index,
+        decision.at,
+        plan_id=deciding.next_plan_id(team),
+        audience=command.audience,
+        lines=command.volumes,
+        days=command.days,
+    )
+    deciding.save_spending_plan(team, plan)
+    return Given(_Ids(plan_id=plan.plan_id, amount_micros=plan.expected.cost_micros))
+
+
 DECIDERS: dict[type[c.Command], Callable[[Asked, Any], Given]] = {
     c.OpenAccount: _open,
     c.SuspendAccount: _suspend,
@@ -668,6 +689,7 @@ DECIDERS: dict[type[c.Command], Callable[[Asked, Any], Given]] = {
     c.SetBillingDetails: _set_billing,
     c.SetPaymentMethod: _set_payment_method,
     c.RemovePaymentMethod: _remove_payment_method,
+    c.SaveSpendingPlan: _save_spending_plan,
     c.StartWork: _start_work,
     c.SaveWorkStep: _save_work_step,
     c.CheckHandover: _check_handover,

@@ -17,6 +17,7 @@ from domain.account.events import (
 )
 from domain.billing import BillingDetails as BillingDetails  # noqa: PLC0414 - told on: a command's parts come from here
 from domain.issuer.details import MAIN_ISSUER
+from domain.volumes import VolumeLine
 from domain.work.events import PlannedUse
 from domain.work.texts import WorkText
 
@@ -364,3 +365,14 @@ class SaveWork(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True)
     work_id: str
     result: WorkText
     member: str | None = None
+
+
+# --- spending plans ---
+
+
+class SaveSpendingPlan(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Work out what these volumes come to in so many days, and keep the plan for an audience."""
+
+    audience: str
+    days: int
+    volumes: list[VolumeLine]

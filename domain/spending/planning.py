@@ -42,10 +42,10 @@ from domain.windows import window_bounds
 HORIZON_DAYS_MAX = 92
 LINES_MAX = 50
 TIMES_MAX = 1_000_000_000
-GRADUATED_TIMES_MAX = 10_000
+GRADUATED_TIMES_MAX = 2_000
 """Uses at tiered rates are charged one by one, so a plan has at most so many of them."""
 
-ROUNDS_MAX = 6
+ROUNDS_MAX = 3
 LEARNED = CardPin("learned", 1, "")
 """Stands for the card of a use whose price is that of the past."""
 

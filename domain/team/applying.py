@@ -14,9 +14,10 @@ from domain.team.events import (
     MemberRoleChanged,
     PaymentMethodRemoved,
     PaymentMethodSet,
+    SpendingPlanSaved,
     TeamEvent,
 )
-from domain.team.state import Member, ProposedAdjustment, Team
+from domain.team.state import SPENDING_PLANS_MAX, Member, ProposedAdjustment, Team
 
 
 def apply(team: Team, event: TeamEvent) -> None:
@@ -87,6 +88,13 @@ def _approved(team: Team, event: AdjustmentApproved) -> None:
     assert proposed.proposed_by.id != event.actor.id, "whoever proposed it approved it"
 
 
+def _plan_saved(team: Team, event: SpendingPlanSaved) -> None:
+    assert event.plan.plan_id not in team.spending_plans, f"{event.plan.plan_id} is saved already"
+    team.spending_plans[event.plan.plan_id] = event.plan
+    while len(team.spending_plans) > SPENDING_PLANS_MAX:
+        del team.spending_plans[next(iter(team.spending_plans))]
+
+
 _APPLY: dict[type[TeamEvent], Callable[[Team, Any], None]] = {
     MemberJoined: _joined,
     MemberRoleChanged: _role_changed,
@@ -96,4 +104,5 @@ _APPLY: dict[type[TeamEvent], Callable[[Team, Any], None]] = {
     PaymentMethodRemoved: _payment_method_removed,
     AdjustmentProposed: _proposed,
     AdjustmentApproved: _approved,
+    SpendingPlanSaved: _plan_saved,
 }

@@ -32,8 +32,10 @@ from domain.team.events import (
     MemberRoleChanged,
     PaymentMethodRemoved,
     PaymentMethodSet,
+    SpendingPlanSaved,
 )
 from domain.team.state import Member, ProposedAdjustment
+from domain.volumes import SavedPlan
 
 ADJUSTMENT_CAP_MICROS = 1_000_000_000
 """Up to so much, 1 000 credits, one person adjusts a balance alone."""
@@ -285,6 +287,22 @@ def approve_adjustment(decision: TeamDecision, adjustment_id: str) -> ProposedAd
         )
     )
     return proposed
+
+
+# --- spending plans ---
+
+
+def next_plan_id(decision: TeamDecision) -> str:
+    """The id of the plan that is saved next, ``plan-<version of its event>``."""
+    return f"plan-{decision.team.version + 1}"
+
+
+def save_spending_plan(decision: TeamDecision, plan: SavedPlan) -> None:
+    """The plan is saved for whoever is to use what it pays for. Raises: Malformed for its audience; CardNumberRefused."""
+    refuse_card_numbers(audience=plan.audience, reason=decision.reason)
+    _check_text("audience", plan.audience, 200)
+    assert plan.plan_id == next_plan_id(decision), "a plan is named by the version of its event"
+    decision.record(SpendingPlanSaved(**_said(decision), plan=plan))
 
 
 class _Said(TypedDict):

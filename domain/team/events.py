@@ -13,6 +13,7 @@ import msgspec
 
 from domain.actors import Actor
 from domain.commands import BillingDetails, MemberRole, PaymentMethod
+from domain.volumes import SavedPlan
 
 AdjustmentDirection = Literal["raise", "lower"]
 
@@ -102,6 +103,14 @@ class AdjustmentApproved(TeamEvent, frozen=True, kw_only=True, omit_defaults=Tru
     proposed_by: Actor
 
 
+class SpendingPlanSaved(TeamEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """A spending plan was worked out and saved, to be compared with what then really happens."""
+
+    TOPIC: ClassVar[str] = "SpendingPlanSaved.1"
+
+    plan: SavedPlan
+
+
 TEAM_EVENTS: tuple[type[TeamEvent], ...] = (
     MemberJoined,
     MemberRoleChanged,
@@ -111,6 +120,7 @@ TEAM_EVENTS: tuple[type[TeamEvent], ...] = (
     PaymentMethodRemoved,
     AdjustmentProposed,
     AdjustmentApproved,
+    SpendingPlanSaved,
 )
 """All events that a team's stream may hold."""
 

@@ -10,9 +10,13 @@ import msgspec
 from domain.actors import Actor
 from domain.commands import BillingDetails, MemberRole, PaymentMethod
 from domain.team.events import AdjustmentDirection
+from domain.volumes import SavedPlan
 
 TEAM_SCHEMA = 1
 """Counts up when the state of the same events would be stored otherwise; heads of another schema are folded again."""
+
+SPENDING_PLANS_MAX = 20
+"""So many saved plans, the newest, are at hand; older ones are in the history."""
 
 TEAM_NAMESPACE = uuid5(NAMESPACE_URL, "urn:coffer:team")
 
@@ -43,7 +47,8 @@ class ProposedAdjustment(msgspec.Struct, frozen=True, kw_only=True, omit_default
 class Team(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One team's people and paperwork as of ``version``, 0 before its first event.
 
-    ``members`` are by id, in the order of joining; ``adjustments`` those that are open, by id, in the order of proposal.
+    ``members`` are by id, in the order of joining; ``adjustments`` those that are open, by id, in the order of proposal;
+    ``spending_plans`` the newest that were saved, by id, in the order of saving.
     """
 
     team_id: str
@@ -53,6 +58,7 @@ class Team(msgspec.Struct, kw_only=True, omit_defaults=True):
     billing_details: BillingDetails | None = None
     payment_method: PaymentMethod | None = None
     adjustments: dict[str, ProposedAdjustment] = {}
+    spending_plans: dict[str, SavedPlan] = {}
 
     def owners(self) -> list[str]:
         """The members who are owners."""
@@ -61,4 +67,9 @@ class Team(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 def copy_of(team: Team) -> Team:
     """A team equal to this one that shares nothing that changes."""
-    return msgspec.structs.replace(team, members=dict(team.members), adjustments=dict(team.adjustments))
+    return msgspec.structs.replace(
+        team,
+        members=dict(team.members),
+        adjustments=dict(team.adjustments),
+        spending_plans=dict(team.spending_plans),
+    )
