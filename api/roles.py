@@ -86,6 +86,7 @@ MAY: Mapping[str, frozenset[str]] = {
     "read_handover": _READERS,
     "read_handover_at": _READERS,
     "search_contexts": _READERS,
+    "erase_contexts": _OPERATOR,
     # reads
     "read_account": _READERS,
     "read_balance": _READERS,

@@ -16,6 +16,7 @@ from domain.account.chargebacks import lose_chargeback, open_chargeback, win_cha
 from domain.account.collecting import issue_credit_note, mark_uncollectible, require_creditable
 from domain.account.decision import Decision, account_id
 from domain.account.disputing import open_dispute, reject_dispute, uphold_dispute
+from domain.account.erasing import record_erasure
 from domain.account.estimating import USES_MAX, estimate_uses
 from domain.account.estimating import PlannedUse as EstimatedUse
 from domain.account.events import AccountEvent, InvoiceIssued, QuotePin
@@ -57,8 +58,8 @@ from domain.invoices.corrections import credit_note_document, digest_of, void_do
 from domain.issuer.events import DocumentKind
 from domain.issuer.numbering import Drawn, Numbers
 from domain.quotes import read_quote
-from domain.spending.saving import saved_plan
 from domain.spending.preflight import PlannedTask, preflight
+from domain.spending.saving import saved_plan
 from domain.team import deciding
 from domain.team.deciding import ADJUSTMENT_CAP_MICROS
 from domain.team.decision import TeamDecision
@@ -118,6 +119,10 @@ class Papers(Protocol):
 
     def salt(self) -> bytes:
         """Random bytes that nobody else has, for the digest of a text."""
+        ...
+
+    def erase_contexts(self, member: str, version: int) -> tuple[int, int]:
+        """Contexts of usage and texts of works of the member are gone; how many of each. ``version`` will say so."""
         ...
 
     def work_moves(self, work_id: str) -> list[WorkMove]:
@@ -208,6 +213,12 @@ class Asked:
             work, checked.account_version, document, checked.passes, self._signer.key_id, signature
         )
         return checked.passes
+
+    def erase(self, member: str) -> None:
+        """What the member wrote is gone, and the account's stream says so."""
+        assert self._papers is not None, "contexts are among the papers"
+        contexts, texts = self._papers.erase_contexts(member, self.decision.account.version + 1)
+        record_erasure(self.decision, member, contexts, texts)
 
     def issued(self, version: int) -> InvoiceIssued:
         """The event that issued an invoice."""
@@ -630,6 +641,12 @@ def _save_work(asked: Asked, command: c.SaveWork) -> Given:
     return Given(_Ids())
 
 
+def _erase_contexts(asked: Asked, command: c.EraseContexts) -> Given:
+    working.check_id("member", command.member)
+    asked.erase(command.member)
+    return Given(_Ids())
+
+
 # --- spending plans ---
 
 
@@ -694,5 +711,6 @@ DECIDERS: dict[type[c.Command], Callable[[Asked, Any], Given]] = {
     c.SaveWorkStep: _save_work_step,
     c.CheckHandover: _check_handover,
     c.SaveWork: _save_work,
+    c.EraseContexts: _erase_contexts,
 }
 """The decider of every command there is."""

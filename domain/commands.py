@@ -367,6 +367,12 @@ class SaveWork(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True)
     member: str | None = None
 
 
+class EraseContexts(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Erase all that a member wrote: contexts of usage and texts of works. What it cost stays."""
+
+    member: str
+
+
 # --- spending plans ---
 
 

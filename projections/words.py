@@ -300,6 +300,9 @@ _WORDS: dict[type[e.AccountEvent], Callable[[Any], str]] = {
         f"chargeback of payment {event.payment_reference} won: what was withheld is back"
     ),
     e.ChargebackLost: _lost,
+    e.ContextErased: lambda event: (
+        f"{event.contexts} contexts and {event.work_texts} texts of {event.member} erased"
+    ),
     e.QuoteWithdrawn: lambda event: f"quote {event.quote_id} withdrawn",
     e.PeriodClosed: lambda event: (
         f"period {event.label} closed: {time_words(event.period_start)} to {time_words(event.period_end)}"

@@ -92,6 +92,8 @@ class MemoryLedger:
             yield session
             if session.saved is not None:
                 self._commit(team_id, session.saved)
+                for place in session.erased:
+                    del self.teams[team_id].texts[place]
                 self.numbers |= session.numbers.drawn
 
     def _commit(self, team_id: str, saved: Saved) -> None:
@@ -370,6 +372,7 @@ class MemorySession:
         self.numbers = MemoryNumbers(ledger)
         self.saved: Saved | None = None
         self._salts = 0
+        self.erased: list[tuple[str, int]] = []
 
     def event_at(self, version: int) -> AccountEvent:
         """The event of that version."""
@@ -389,6 +392,12 @@ class MemorySession:
         """Bytes that differ each time."""
         self._salts += 1
         return self._salts.to_bytes(16, "big")
+
+    def erase_contexts(self, member: str, version: int) -> tuple[int, int]:
+        """Texts of the member's will be gone at the clean end."""
+        assert self._team is not None, f"team {self._team_id!r} has no account"
+        self.erased = [place for place, kept in self._team.texts.items() if kept.member == member]
+        return 0, len(self.erased)
 
     def work_moves(self, work_id: str) -> list[WorkMove]:
         """From the statement, which is never behind."""

@@ -6,8 +6,8 @@ from fastapi import APIRouter
 
 from api.answers import CommandAnswer
 from api.commands.running import AskedHere, Run
-from api.parameters import TeamPath, WorkPath
-from api.requests.works import BriefBody, HandoverBody, ResultBody, StepBody
+from api.parameters import MemberPath, TeamPath, WorkPath
+from api.requests.works import BriefBody, ErasureBody, HandoverBody, ResultBody, StepBody
 
 
 def work_routes(router: APIRouter, run: Run) -> None:
@@ -50,3 +50,15 @@ def work_routes(router: APIRouter, run: Run) -> None:
     ) -> CommandAnswer:
         """The result is saved; the work takes no further step."""
         return await run(asked, body.command(team_id, work_id))
+
+    @router.post(
+        "/{team_id}/members/{member}/erasure",
+        status_code=201,
+        name="erase_contexts",
+        operation_id="erase_contexts",
+    )
+    async def erase_contexts(
+        asked: AskedHere, team_id: TeamPath, member: MemberPath, body: ErasureBody
+    ) -> CommandAnswer:
+        """All that the member wrote is gone: contexts of usage, texts of works, records that were not charged. Charges stay."""
+        return await run(asked, body.command(team_id, member))

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from api.fields import DimensionValue, Id, Name, Quantity, Reason, Sent
-from domain.commands import CheckHandover, SaveWork, SaveWorkStep, StartWork
+from domain.commands import CheckHandover, EraseContexts, SaveWork, SaveWorkStep, StartWork
 from domain.work.events import PlannedUse
 from domain.work.texts import WorkText
 
@@ -131,3 +131,13 @@ class HandoverBody(Sent):
             work_id=work_id,
             next_use=None if self.next_use is None else self.next_use.planned(),
         )
+
+
+class ErasureBody(Sent):
+    """Erase all that a member wrote."""
+
+    reason: Reason | None = None
+
+    def command(self, team_id: str, member: str) -> EraseContexts:
+        """The command that this body asks for."""
+        return EraseContexts(team_id=team_id, member=member, reason=self.reason)

@@ -587,6 +587,10 @@ def denial_key(event: e.HoldDenied) -> str:
     return _encode(asked).decode()
 
 
+def _context_erased(account: TeamAccount, event: e.ContextErased) -> list[IndexChange]:
+    return []
+
+
 def _quote_withdrawn(account: TeamAccount, event: e.QuoteWithdrawn) -> list[IndexChange]:
     return [IndexChange("quote", event.quote_id, _encode(UsedQuote()))]
 
@@ -748,6 +752,7 @@ _APPLY: dict[type[AccountEvent], Callable[[TeamAccount, Any], list[IndexChange]]
     e.HoldExpired: _hold_expired,
     e.HoldDenied: _denied,
     e.QuoteWithdrawn: _quote_withdrawn,
+    e.ContextErased: _context_erased,
     e.LimitSet: _limit_set,
     e.LimitRemoved: _limit_removed,
     e.LimitThresholdReached: _threshold_reached,

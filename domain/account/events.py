@@ -837,6 +837,19 @@ class CreditNoteIssued(AccountEvent, frozen=True, kw_only=True, omit_defaults=Tr
     digest: str
 
 
+class ContextErased(AccountEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """What a member wrote is gone: so many contexts of usage, and so many texts of works. Digests on other events stay.
+
+    A record that could not be charged and names the member goes, too, where it is kept.
+    """
+
+    TOPIC: ClassVar[str] = "ContextErased.1"
+
+    member: str
+    contexts: int
+    work_texts: int
+
+
 ACCOUNT_EVENTS: tuple[type[AccountEvent], ...] = (
     AccountOpened,
     AccountClosed,
@@ -885,6 +898,7 @@ ACCOUNT_EVENTS: tuple[type[AccountEvent], ...] = (
     InvoiceVoided,
     InvoiceUncollectible,
     CreditNoteIssued,
+    ContextErased,
 )
 """Every shape an account's stream may hold, current version; the allow-list of stored topics."""
 

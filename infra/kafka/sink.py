@@ -13,6 +13,7 @@ from kafka.serializer import Serializer
 from consumers.dead_letters import Headers, published_headers
 from infra.failpoints import hit
 from infra.kafka.broker import CLIENT
+from infra.kafka.erasing import finish_erasures
 from infra.postgres.dead_letters import DeadLetters, StoredLetter
 from infra.topics import dead_letter_topic
 
@@ -55,6 +56,7 @@ class DeadLetterPublisher:
         """Every letter of the table is in its topic, or an alarm says why not; returns how many were sent now."""
         sent = 0
         try:
+            finish_erasures(self._letters.erasures, self._bootstrap)
             while waiting := self._letters.unpublished():
                 self._send(waiting)
                 sent += len(waiting)
@@ -71,6 +73,10 @@ class DeadLetterPublisher:
             producer.close(timeout=3)
 
     def _send(self, waiting: Sequence[StoredLetter]) -> None:
+        with self._letters.erasures.publishing():
+            self._send_all(waiting)
+
+    def _send_all(self, waiting: Sequence[StoredLetter]) -> None:
         producer = self._open()
         answers = [self._send_one(producer, each) for each in waiting]
         producer.flush(timeout=ACKNOWLEDGED_SECONDS_MAX)

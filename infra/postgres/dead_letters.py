@@ -21,6 +21,7 @@ from consumers.usage import DECISIONS_MAX
 from domain.catalogue import Catalogue
 from domain.errors import Busy
 from domain.ledger import OutcomeUnknown
+from infra.postgres.erasures import Erasures
 from infra.postgres.shards import ShardMap
 
 _LETTER = (
@@ -37,7 +38,7 @@ class StoredLetter(msgspec.Struct, frozen=True, kw_only=True):
     letter: DeadLetter
     recorded_at: datetime
     published_at: datetime | None
-    status: Literal["open", "retried"]
+    status: Literal["open", "retried", "erased"]
     retried_at: datetime | None
     retry_outcome: str | None
     retry_reason: str | None
@@ -91,6 +92,7 @@ class DeadLetters:
 
     def __init__(self, shards: ShardMap) -> None:
         self._shards = shards
+        self.erasures = Erasures(shards)
 
     def find(self, wanted: LetterFilter, limit: int = 100, after: int = 0) -> list[StoredLetter]:
         """The letters meant, by their number, from the one after number ``after``: oldest first within a database."""
@@ -119,7 +121,7 @@ class DeadLetters:
 
     def unpublished(self, limit: int = 500) -> list[StoredLetter]:
         """Letters that are not known to be in the dead-letter topic, oldest first."""
-        return self._letters("published_at IS NULL", [], limit)
+        return self._letters("published_at IS NULL AND detail <> 'erased'", [], limit)
 
     def mark_published(self, letter_ids: Sequence[int]) -> None:
         """The broker has acknowledged these letters."""
@@ -153,7 +155,7 @@ class DeadLetters:
             try:
                 with store.transaction_for(letter.letter.partition) as transaction:
                     locked = _lock(transaction.connection, letter_id)
-                    if locked.status == "retried":
+                    if locked.status != "open":
                         return _settled_before(locked)
                     retried = retry_letter(locked.letter, transaction, catalogue)
                     transaction.write(retried.batch)

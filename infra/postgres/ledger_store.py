@@ -159,6 +159,18 @@ class PostgresAccountSession:
         """Random bytes of the system's."""
         return os.urandom(SALT_BYTES)
 
+    def erase_contexts(self, member: str, version: int) -> tuple[int, int]:
+        """What the member wrote is gone when the session ends, and on file is what else has to go; how many of each kind."""
+        values = (self._shard, self._team_id, member)
+        where = "WHERE shard = %s AND team_id = %s AND member = %s"
+        contexts = self._cursor.execute(f"DELETE FROM usage_context {where}", values).rowcount  # noqa: S608 - from constants
+        texts = self._cursor.execute(f"DELETE FROM work_context {where}", values).rowcount  # noqa: S608 - from constants
+        self._cursor.execute(
+            "INSERT INTO context_erasure (shard, team_id, member, version, erased_at) VALUES (%s, %s, %s, %s, clock_timestamp())",
+            (*values, version),
+        )
+        return contexts, texts
+
     def work_moves(self, work_id: str) -> list[WorkMove]:
         """What was charged for the work up to the account's head. Raises: Busy."""
         assert self._head is not None, "works are those of an account"

@@ -447,6 +447,7 @@ class _Moving:
                 self._copy(table, self._whole())
                 self._compare(table)
             self._copy_other_positions()
+            self._erase_contexts()
             self._check_heads(position)
             self._new.execute(
                 "UPDATE shard_log SET position = %s, moved_to = NULL WHERE shard = %s",
@@ -463,6 +464,20 @@ class _Moving:
         )
         self._new.execute(sql.SQL("DELETE FROM tracking WHERE {}").format(others))
         self._copy("tracking", others)
+
+    def _erase_contexts(self) -> None:
+        """Contexts that were copied before they were erased in the old home are gone here, too."""
+        erased = self._old.execute(
+            "SELECT DISTINCT team_id, member FROM context_erasure WHERE shard = %s", (self._shard,)
+        ).fetchall()
+        for team_id, member in erased:
+            own = (self._shard, team_id, member)
+            where = "WHERE shard = %s AND team_id = %s AND member = %s"
+            kept = self._old.execute(f"SELECT usage_key FROM usage_context {where}", own).fetchall()  # noqa: S608 - from constants
+            self._new.execute(
+                f"DELETE FROM usage_context {where} AND NOT usage_key = ANY(%s)",  # noqa: S608 - from constants
+                (*own, [key for (key,) in kept]),
+            )
 
     def _compare(self, table: str) -> None:
         count = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(sql.Identifier(table), self._whole())

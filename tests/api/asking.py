@@ -90,6 +90,7 @@ BODIES: dict[str, Any] = {
     },
     "save_work_step": {"step": "draft", "prompts": ["a fox"], "versions": {"model": "xl-2"}},
     "check_handover": {"next_use": PLANNED[0]},
+    "erase_contexts": {"reason": "asked for it"},
     "save_work": {"files": ["poster.png"], "links": ["https://example.org/poster.png"]},
     "estimate_usage": {"action": "image.generate", "meters": {"units": "1"}},
     "give_quote": {"action": "image.generate", "meters": {"units": "12"}},

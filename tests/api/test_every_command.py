@@ -25,7 +25,7 @@ CHARGE = usage_key("acme", SOURCE, "r1")
 QUESTIONS = {"estimate_usage", "give_quote"}
 WITHOUT_KEY = {"set_issuer"}
 """What is set, not done: the same again changes nothing."""
-PAPERWORK = {"close_period", "void_invoice", "mark_uncollectible", "issue_credit_note"}
+PAPERWORK = {"close_period", "void_invoice", "mark_uncollectible", "issue_credit_note", "erase_contexts"}
 """What goes on after an account is closed."""
 COMMANDS: dict[str, APIRoute] = {
     route.name: route
@@ -148,7 +148,7 @@ def on_stage(acme: Caller, ledger: MemoryLedger) -> Stage:
 
 def test_every_command_is_told_here() -> None:
     assert set(COMMANDS) == set(BODIES) - QUESTIONS - WITHOUT_KEY
-    assert len(COMMANDS) == 42
+    assert len(COMMANDS) == 43
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -8,6 +8,7 @@ from typing import Literal
 from domain import commands as c
 from domain.account.decision import Decision
 from domain.account.due import pass_time
+from domain.account.erasing import record_erasure
 from domain.account.events import AccountEvent, AutoTopUpRequested, CostBasis, LimitTerms, RecordedEvent
 from domain.usage import usage_key
 from tests.builders import SOURCE, AnAccount, a_catalogue, a_plan, micros, unit_card
@@ -140,6 +141,7 @@ def _paperwork(team: AnAccount) -> None:
     team.asked("2026-11-24 09:00", c.ResumeAccount(team_id=TEAM, reason="paid"))
     team.planned("studio", "2026-12-02 08:00", "turn")
     team.ticked("2027-01-05 08:00")
+    team.decided("2027-01-05 09:00", lambda decision: record_erasure(decision, "mira", 3, 2))
     team.asked("2027-01-06 08:00", c.CloseAccount(team_id=TEAM, reason="moved away"))
 
 
