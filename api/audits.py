@@ -58,12 +58,14 @@ class Audits:
         refunds = [each for each in await self._refunds(team_id, stored) if each.version <= last]
         terms = await self._terms(found, stored, refunds)
         explained = explain_usage(team_id, recorded(stored), map(recorded, refunds), terms.get)
-        if moment.is_past:
-            return found, explained
+        over = await replayed(self._accounts, team_id, last) if moment.is_past else None
+        account = found.account if over is None else over.replay.account
+        assert account is not None, "a charge is an account's"
         told = await computed(
             self._accounts,
             team_id,
-            lambda index: with_invoice(explained, recorded(stored), found.account, index),
+            lambda index: with_invoice(explained, recorded(stored), account, index),
+            over=over,
         )
         return found, told
 

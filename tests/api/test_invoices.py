@@ -126,10 +126,12 @@ def test_every_line_leads_to_its_charges_and_a_charge_to_its_invoice(
 
     charges = auditor.get(f"{INVOICES}/{number}/lines/1/charges").json()["data"]
     explained = auditor.get(f"/v1/accounts/acme/charges/{charge}/explanation").json()
+    then = auditor.get(f"/v1/accounts/acme/charges/{charge}/explanation", at_version=before["version"]).json()
     beyond = auditor.get(f"{INVOICES}/{number}/lines/9/charges")
 
     assert [(each["charge_id"], each["id"], each["amount"]) for each in charges] == [(charge, "r1", "30")]
     assert before["explanation"]["invoiced"]["state"] == "open"
+    assert then["explanation"] == before["explanation"]
     told = explained["explanation"]["invoiced"]
     assert (told["state"], told["invoice"], told["adjusts"]) == ("issued", number, None)
     assert told["words"] == f"on invoice {number} of 2026-11"
