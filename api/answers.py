@@ -527,8 +527,8 @@ class CommandAnswer(Told):
     outcome: Annotated[
         str | None,
         Field(
-            description="Of a hold: held or denied. Of an adjustment: applied, or proposed and waiting for approval."
-            " Of a check: passed or failed."
+            description="Of a hold: held or denied. Of an adjustment: applied. Of a check: passed or failed. Of what takes a"
+            " second person: proposed."
         ),
     ]
     hold_id: str | None
@@ -537,6 +537,8 @@ class CommandAnswer(Told):
     limit_id: str | None
     dispute_id: str | None
     adjustment_id: str | None
+    act_id: Annotated[str | None, Field(description="What waits for a second person, or was approved.")]
+    key_id: str | None
     payment_reference: str | None
     plan_id: str | None
     invoice: Annotated[
@@ -573,6 +575,8 @@ class CommandAnswer(Told):
             limit_id=answer.limit_id,
             dispute_id=answer.dispute_id,
             adjustment_id=answer.adjustment_id,
+            act_id=answer.act_id,
+            key_id=answer.key_id,
             payment_reference=answer.payment_reference,
             plan_id=answer.plan_id,
             invoice=answer.invoice,

@@ -17,6 +17,7 @@ from api.auditing import audit_routes
 from api.commands.routes import command_routes
 from api.cursors import Cursors
 from api.edge import BODY_SECONDS_MAX, Edge
+from api.gate import Gate
 from api.invoices import document_routes, invoice_routes, issuer_routes
 from api.keys import KeyRing, KeyStore
 from api.openapi import document_of
@@ -32,7 +33,9 @@ from api.ports import (
     WorkReads,
 )
 from api.queries import MIN_VERSION_WAIT_SECONDS, Queries
+from api.rates import Rates
 from api.reads import plan_routes, rate_card_routes, read_routes
+from api.tokens import TokenReader
 from api.works import signing_key_routes, work_read_routes
 from domain.ledger import Ledger
 
@@ -43,7 +46,8 @@ Closing = Callable[[], Awaitable[None]]
 class Behind:
     """What stands behind the API.
 
-    ``pepper`` keys the digests of API keys and the signatures of cursors; ``quote_keys`` sign quotes, the newest first.
+    ``pepper`` keys the digests of API keys and the signatures of cursors; ``quote_keys`` sign quotes, the newest first. Without
+    ``tokens`` no token is believed, without ``rates`` everybody may ask as often as they like.
     """
 
     ledger: Ledger
@@ -58,6 +62,13 @@ class Behind:
     issuers: IssuerStore
     works: WorkReads
     signing_key: PublicKey
+    tokens: TokenReader | None = None
+    rates: Rates | None = None
+
+    def gate(self) -> Gate:
+        """Who may ask it."""
+        ring = KeyRing(self.keys, self.pepper)
+        return Gate(ring, self.ledger, tokens=self.tokens, rates=self.rates)
 
     def queries(self, wait_seconds: float = MIN_VERSION_WAIT_SECONDS) -> Queries:
         """The questions that may be asked of it."""
@@ -68,20 +79,20 @@ class Behind:
 def create_api(
     behind: Behind,
     *,
-    key_ring: KeyRing | None = None,
+    gate: Gate | None = None,
     wait_seconds: float = MIN_VERSION_WAIT_SECONDS,
     body_seconds_max: float = BODY_SECONDS_MAX,
     closing: Closing | None = None,
 ) -> ASGIApp:
     """The API behind its edge. Nothing is open but liveness, readiness and the description of the API."""
-    app = routed(behind, key_ring=key_ring, wait_seconds=wait_seconds, closing=closing)
+    app = routed(behind, gate=gate, wait_seconds=wait_seconds, closing=closing)
     return Edge(app, body_seconds_max=body_seconds_max)
 
 
 def routed(
     behind: Behind,
     *,
-    key_ring: KeyRing | None = None,
+    gate: Gate | None = None,
     wait_seconds: float = MIN_VERSION_WAIT_SECONDS,
     closing: Closing | None = None,
 ) -> FastAPI:
@@ -95,7 +106,7 @@ def routed(
 
     # Pages that need scripts from elsewhere are not served; the document is, by a route like every other.
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
-    app.state.keys = key_ring or KeyRing(behind.keys, behind.pepper)
+    app.state.gate = gate or behind.gate()
     queries = behind.queries(wait_seconds)
 
     @cache
@@ -119,6 +130,11 @@ def routed(
 
 def published_text() -> str:
     """The OpenAPI document as it is published: indented JSON, keys in order, so that a change reads as one."""
+    return json.dumps(published(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def published() -> dict[str, Any]:
+    """The OpenAPI document."""
     # The routes are described, not called, so nothing needs to stand behind them.
     nothing = cast("Any", None)
     app = routed(
@@ -126,4 +142,4 @@ def published_text() -> str:
             nothing, nothing, nothing, nothing, nothing, nothing, b"", (), nothing, nothing, nothing, nothing
         )
     )
-    return json.dumps(document_of(app), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    return document_of(app)

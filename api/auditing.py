@@ -13,6 +13,7 @@ from api.explanations import ExplanationAnswer, balance_answer, denial_answer, d
 from api.fields import VERSION_MAX, ChargeId, HoldId, Id, LotId, Name, Time, instant
 from api.guard import GuardedRoute
 from api.moments import Moment
+from api.narrowing import OnlyMemberHere, narrowed, own_explanation
 from api.parameters import ChargePath, MinVersion, TeamPath, moment
 from domain.account.events import ACCOUNT_EVENTS
 from domain.errors import Malformed
@@ -61,10 +62,12 @@ def _explanation_routes(router: APIRouter, audits: Audits) -> None:
         team_id: TeamPath,
         charge_id: ChargePath,
         asked: Annotated[Moment, Depends(moment)],
+        only: OnlyMemberHere,
         accept: Accept = None,
     ) -> ExplanationAnswer | Response:
         """Why usage or a capture cost what it did: record, rate, computation, hold, limits, lots, refunds by then."""
         found, explained = await audits.charge(team_id, charge_id, asked)
+        own_explanation(only, explained, charge_id)
         return _text(plain_text(explained)) if _wants_text(accept) else ExplanationAnswer.of(found, explained)
 
     @router.get(
@@ -109,13 +112,14 @@ def _history_routes(router: APIRouter, audits: Audits) -> None:
         team_id: TeamPath,
         asked: Annotated[ReplayFilter, Depends(replay_filter)],
         at: Annotated[Moment, Depends(moment)],
+        only: OnlyMemberHere,
         limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="Steps at most.")] = LIMIT_DEFAULT,
         after: Annotated[
             str | None, Query(max_length=CURSOR_LENGTH_MAX, description="`next` of the page before.")
         ] = None,
     ) -> ReplayAnswer:
         """The account step by step, with the balances of the whole account after each, whatever is filtered."""
-        return await audits.replay(team_id, asked, limit, after, at)
+        return await audits.replay(team_id, narrowed(only, asked), limit, after, at)
 
     @router.get(
         "/diff",

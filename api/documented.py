@@ -1,30 +1,37 @@
-"""The page of problems: every code with its status and meaning, made from the classes; `python -m api.documented` writes it."""
+"""The pages of problems and of roles, made from the classes and the table; `python -m api.documented` writes them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from api.errors import STATUS, code_of
+from api.app import published
+from api.tables import problem_table, role_table
 
 PAGE = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- problems: written by `python -m api.documented` -->", "<!-- end of problems -->"
-
-
-def problem_table(prefix: str = "") -> str:
-    """Every cause of a problem that there is, as a table, by status and code; ``prefix`` stands before each code."""
-    lines = ["| code | status | title | when |", "|---|---|---|---|"]
-    for each in sorted(STATUS, key=lambda cause: (STATUS[cause].status, code_of(cause("")))):
-        meaning = " ".join((each.__doc__ or "").split("\n\n")[0].split())
-        status, title = STATUS[each]
-        lines.append(f"| `{prefix}{code_of(each(''))}` | {status} | {title} | {meaning} |")
-    return "\n".join(lines) + "\n"
+ROLES_BEGIN, ROLES_END = "<!-- roles: written by `python -m api.documented` -->", "<!-- end of roles -->"
 
 
 def documented(page: str) -> str:
-    """The page with the table between its marks as it is now."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{problem_table()}{END}{after}"
+    """The page with both tables between their marks as they are now."""
+    page = _between(page, BEGIN, END, problem_table())
+    return _between(page, ROLES_BEGIN, ROLES_END, role_table(_with_team()))
+
+
+def _with_team() -> frozenset[str]:
+    """The operations whose path names a team."""
+    return frozenset(
+        operation["operationId"]
+        for path, item in published()["paths"].items()
+        for operation in item.values()
+        if "{team_id}" in path
+    )
+
+
+def _between(page: str, begin: str, end: str, text: str) -> str:
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n{text}{end}{after}"
 
 
 if __name__ == "__main__":

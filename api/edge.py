@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
 from collections.abc import MutableMapping
@@ -38,6 +39,8 @@ _SECURITY = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
+    (b"strict-transport-security", b"max-age=31536000"),
+    (b"cross-origin-resource-policy", b"same-origin"),
 )
 
 log = structlog.get_logger()
@@ -53,6 +56,9 @@ class Figures:
     def __init__(self) -> None:
         self.requests = Counter(
             "coffer_http_requests", "Requests answered.", ("operation", "status"), registry=REGISTRY
+        )
+        self.break_glass = Counter(
+            "coffer_break_glass_requests", "Requests answered to a break-glass key.", registry=REGISTRY
         )
         self.seconds = Histogram(
             "coffer_http_request_seconds", "Time to answer a request.", ("operation",), registry=REGISTRY
@@ -85,7 +91,7 @@ class Edge:
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(correlation_id=request_id)
         started = time.perf_counter()
-        answer = _Answer(send, request_id)
+        answer = _Answer(send, scope, request_id)
         try:
             await self._pass(scope, receive, answer, headers)
         except Exception:
@@ -117,8 +123,9 @@ class Edge:
 class _Answer:
     """Passes an answer on and remembers its status; every answer carries the request id and the security headers."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, scope: Scope, request_id: str) -> None:
         self._send = send
+        self._scope = scope
         self._request_id = request_id.encode()
         self.status = 500
         self.started = False
@@ -132,6 +139,7 @@ class _Answer:
                 *message.get("headers", []),
                 (b"x-request-id", self._request_id),
                 *_SECURITY,
+                *(rate.headers() if (rate := self._scope.get("coffer.rate")) else []),
                 *([(b"connection", b"close")] if self.close else []),
             ]
         await self._send(message)
@@ -220,7 +228,13 @@ def _operation(scope: Scope) -> str:
 
 def _log_line(scope: Scope, status: int, seconds: float) -> None:
     principal = scope.get("coffer.principal")
-    log.info(
+    role = getattr(principal, "role", None)
+    # Whoever breaks the glass is heard: the line is a warning, and counted.
+    alarming = role == "break-glass"
+    if alarming:
+        FIGURES.break_glass.inc()
+    log.log(
+        logging.WARNING if alarming else logging.INFO,
         "request_answered",
         operation=_operation(scope),
         method=scope["method"][:16],
@@ -229,4 +243,5 @@ def _log_line(scope: Scope, status: int, seconds: float) -> None:
         took_ms=round(seconds * 1000, 2),
         principal=getattr(principal, "name", None),
         key_id=getattr(principal, "key_id", None),
+        role=role,
     )

@@ -20,13 +20,13 @@ class RequestError(LedgerError):
 
 
 class NoCredential(RequestError):
-    """No API key came with the request, or one that is not known, expired or revoked."""
+    """No credential came with the request, or one that is not known, expired or revoked."""
 
     code = "no_valid_key"
 
 
 class NotAllowed(RequestError):
-    """The key is good, its role may not do this."""
+    """The credential is good, its role may not do this, or the key is not for this."""
 
     code = "not_allowed"
 
@@ -109,6 +109,12 @@ class EventsArchived(Refused):
     code = "events_archived"
 
 
+class TooManyRequests(RequestError):
+    """The principal asks more often than it may; ``Retry-After`` says when again."""
+
+    code = "too_many_requests"
+
+
 class NotReady(RequestError):
     """A part that every answer needs is away."""
 
@@ -185,6 +191,12 @@ STATUS: dict[type[Exception], Answered] = {
     errors.UnknownWork: Answered(404, "The team has no such work"),
     errors.WorkRefused: Answered(409, "The work cannot go on like that"),
     errors.UnknownMember: Answered(404, "The team has no such member"),
+    errors.RoleTooLow: Answered(403, "The member's role does not go so far"),
+    errors.UnknownKey: Answered(404, "The team has no such key"),
+    errors.KeyRefused: Answered(409, "There cannot be such a key"),
+    errors.UnknownAct: Answered(404, "The team has no such act that waits"),
+    errors.ActRefused: Answered(409, "It cannot be proposed or approved like that"),
+    errors.VersionPassed: Answered(412, "The version is another one"),
     errors.UnknownPaymentMethod: Answered(404, "The team has no payment method"),
     errors.MemberRefused: Answered(409, "The team cannot change like that"),
     errors.CardNumberRefused: Answered(422, "A card number is never accepted"),
@@ -193,8 +205,9 @@ STATUS: dict[type[Exception], Answered] = {
     errors.RateCardRefused: Answered(409, "The rate card failed its check"),
     errors.UnknownEventShape: Answered(500, "The account needs a newer version of the ledger"),
     RequestError: Answered(400, "The request was refused"),
-    NoCredential: Answered(401, "A valid API key is needed"),
-    NotAllowed: Answered(403, "The key's role may not do this"),
+    NoCredential: Answered(401, "A valid credential is needed"),
+    NotAllowed: Answered(403, "The role may not do this"),
+    TooManyRequests: Answered(429, "Too many requests"),
     IdempotencyKeyMissing: Answered(400, "An idempotency key is needed"),
     CursorRefused: Answered(400, "The cursor is not one of this list"),
     BodyTooLarge: Answered(413, "The body is too large"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
@@ -14,8 +14,11 @@ from typing_extensions import override
 
 from api import roles
 from api.errors import NoCredential, NotAllowed
-from api.keys import KeyRing, Principal
-from domain.ledger import Caller
+from api.gate import Gate
+from api.moments import unknown_team
+from api.principals import Principal
+from api.tags import matches, tag_of
+from domain.ledger import Caller, SecondPerson
 
 _LEVELS_MAX = 16
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -32,36 +35,120 @@ class GuardedRoute(APIRoute):
         operation = self.name
 
         async def guarded(request: Request) -> Response:
+            request.scope["coffer.operation"] = operation
             await _admit(request, operation)
             _refuse_unknown_query(request, known)
-            return await handle(_StrictRequest(request.scope, request.receive))
+            return _tagged(request, await handle(_StrictRequest(request.scope, request.receive)))
 
         return guarded
 
 
+class OnlyMember(NamedTuple):
+    """Of whom an answer may tell: everybody (None), or only what one member caused."""
+
+    member: str | None
+
+
 def caller_of(request: Request) -> Caller:
-    """Who asks, as commands record it."""
+    """Who asks, as commands record it, and from where on it takes a second person."""
+    principal = principal_of(request)
+    operation = operation_of(request)
+    cell = roles.cell(principal.role, operation)
+    second = None
+    if cell is not None and cell.alone_micros is not None:
+        second = SecondPerson(operation, cell.alone_micros, cell.two_persons)
+    approves = roles.approved_by(principal.role) if operation == "approve_act" else None
+    return Caller(principal.name, principal.role, request.scope["coffer.request_id"], second, approves)
+
+
+def principal_of(request: Request) -> Principal:
+    """Who asks."""
     principal = request.scope["coffer.principal"]
-    assert isinstance(principal, Principal), "only a guarded route has a caller"
-    return Caller(principal.name, principal.role, request.scope["coffer.request_id"])
+    assert isinstance(principal, Principal), "only a guarded route has a principal"
+    return principal
+
+
+def operation_of(request: Request) -> str:
+    """The name of the route."""
+    return str(request.scope["coffer.operation"])
+
+
+def only_member(request: Request) -> OnlyMember:
+    """Whose charges the answer may tell of: a cell ``self`` narrows it to the member who asks."""
+    principal = principal_of(request)
+    cell = roles.cell(principal.role, operation_of(request))
+    return OnlyMember(principal.member if cell is not None and cell.scope == "self" else None)
+
+
+def refuse_unlisted_action(request: Request, action: str) -> None:
+    """A key that lists actions is used for one of them. Raises: NotAllowed."""
+    actions = principal_of(request).actions
+    if actions is not None and action not in actions:
+        raise NotAllowed(f"the key does not list action {action[:100]!r}: ask for a key that does")
 
 
 async def _admit(request: Request, operation: str) -> None:
     if roles.is_open(operation):
         return
-    ring: KeyRing = request.app.state.keys
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    principal = await ring.principal(key.strip()) if scheme.lower() == "bearer" else None
+    gate: Gate = request.app.state.gate
+    team_id = request.path_params.get("team_id")
+    principal = await gate.principal(request.headers.get("authorization", ""), team_id)
     if principal is None:
         raise NoCredential(
-            "no valid API key came with the request: send 'Authorization: Bearer cof_live_…' with a key that is live"
+            "no valid credential came with the request: send 'Authorization: Bearer cof_live_…' with a key that is live, "
+            "or a token of the team's identity provider"
         )
     request.scope["coffer.principal"] = principal
-    if not roles.may(principal.role, operation):
+    gate.spend(principal, request)
+    _check_role(principal, operation)
+    if team_id is not None:
+        _check_team(principal, operation, team_id)
+        if principal.role == "support" and request.method == "GET":
+            await gate.leave_trace(principal, operation, team_id, request.scope["coffer.request_id"])
+
+
+def _check_role(principal: Principal, operation: str) -> None:
+    line = roles.line_of(operation)
+    if line is None or principal.role not in line.cells:
         raise NotAllowed(
-            f"role {principal.role!r} may not {operation.replace('_', ' ')}: ask for a key whose role may",
+            f"role {principal.role!r} may not {operation.replace('_', ' ')}: ask for a credential whose role may",
             role=principal.role,
         )
+    if principal.scopes is not None and line.name not in principal.scopes:
+        raise NotAllowed(
+            f"the key is for {', '.join(sorted(principal.scopes)) or 'nothing'}, not for {line.name}: ask for a key that is",
+            role=principal.role,
+        )
+
+
+def _check_team(principal: Principal, operation: str, team_id: str) -> None:
+    """Another team is answered as one that does not exist. Raises: UnknownTeam."""
+    cell = roles.cell(principal.role, operation)
+    assert cell is not None, "the role was checked"
+    if cell.scope == "any":
+        return
+    mine = (
+        principal.teams is not None and team_id in principal.teams
+        if cell.scope == "listed"
+        else team_id == principal.team_id
+    )
+    if not mine:
+        raise unknown_team(team_id[:128])
+
+
+def _tagged(request: Request, response: Response) -> Response:
+    """A read of a version carries its tag; who has that answer already is told only so."""
+    if request.method != "GET" or response.status_code != 200:
+        return response
+    tag = response.headers.get("etag")
+    if tag is None and response.headers.get("content-type") == "application/json":
+        tag = tag_of(bytes(response.body))
+    if tag is None:
+        return response
+    if matches(request.headers.get("if-none-match", ""), tag):
+        return Response(status_code=304, headers={"ETag": tag})
+    response.headers["ETag"] = tag
+    return response
 
 
 def _query_names(dependant: Dependant) -> set[str]:

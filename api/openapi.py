@@ -9,9 +9,9 @@ from fastapi.openapi.utils import get_openapi
 
 from api import roles
 from api.commands.running import REPLAYED_HEADER
-from api.documented import problem_table
 from api.errors import TYPE_PREFIX
 from api.problems import MEDIA_TYPE, Problem
+from api.tables import problem_table
 
 TITLE = "Coffer"
 VERSION = "1"
@@ -36,15 +36,17 @@ _QUESTIONS = frozenset({"estimate_usage", "give_quote"})
 """Asked by POST because of their bodies; they change nothing and need no key."""
 _RESPONSES: dict[int, str] = {
     400: "A header or a cursor is missing or wrong",
-    401: "No valid API key",
+    401: "No valid credential",
     403: "The role may not do this",
     404: "The team, charge, card or price does not exist",
     405: "The path has no such method",
     408: "The body did not arrive in time",
     409: "A rule said no, or the identity is known with other content; nothing was changed",
+    412: "The version is not the one in `If-Match`; nothing was changed",
     413: "The body is too large",
     415: "The body is compressed",
     422: "The request cannot be read; `errors` names each field",
+    429: "The principal asks too often; `Retry-After` says when again",
     431: "Headers or path are too large",
     500: "A bug; quote the request id",
     503: "Try again",
@@ -69,7 +71,8 @@ def document_of(app: FastAPI) -> dict[str, Any]:
     schemas |= problem_schema.pop("$defs", {})
     schemas["Problem"] = problem_schema
     components["securitySchemes"] = {
-        "api_key": {"type": "http", "scheme": "bearer", "bearerFormat": "cof_live_<id>_<secret><checksum>"}
+        "api_key": {"type": "http", "scheme": "bearer", "bearerFormat": "cof_live_<id>_<secret><checksum>"},
+        "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
     }
     for path, item in document["paths"].items():
         for method, operation in item.items():
@@ -89,8 +92,8 @@ def _complete(operation: dict[str, Any], path: str, method: str) -> None:
     if "201" in operation["responses"]:
         operation["responses"]["201"]["headers"] = {REPLAYED_HEADER: _REPLAYED}
     if not roles.is_open(name):
-        operation["security"] = [{"api_key": []}]
-        operation["x-roles"] = sorted(roles.MAY[name])
+        operation["security"] = [{"api_key": []}, {"token": []}]
+        operation["x-roles"] = {role: roles.told(role, name) for role in roles.roles_of(name)}
 
 
 def _statuses(name: str, path: str, method: str, takes_cursor: bool) -> set[int]:
@@ -98,7 +101,7 @@ def _statuses(name: str, path: str, method: str, takes_cursor: bool) -> set[int]
     if method == "post":
         statuses |= {408, 409, 415} | ({400} if name not in _QUESTIONS else set())
     if not roles.is_open(name):
-        statuses |= {401, 403}
+        statuses |= {401, 403, 429}
     if path.startswith("/v1/"):
         statuses |= {503}
     if "{" in path or name == "open_account":

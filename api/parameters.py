@@ -27,7 +27,9 @@ from api.fields import (
 )
 from api.moments import Moment
 from api.queries import Page
+from api.tags import TAG_PATTERN, only_at
 from domain.errors import Malformed
+from domain.ledger import ANY_VERSION, OnlyAt
 from projections.statement import StatementFilter, StatementKind
 
 TeamPath = Annotated[TeamId, Path()]
@@ -38,6 +40,8 @@ QuotePath = Annotated[Id, Path()]
 LimitPath = Annotated[Id, Path()]
 MemberPath = Annotated[Id, Path()]
 DisputePath = Annotated[DisputeId, Path()]
+ActPath = Annotated[Id, Path()]
+KeyPath = Annotated[Id, Path()]
 AdjustmentPath = Annotated[Id, Path()]
 PaymentPath = Annotated[PaymentReference, Path()]
 WorkPath = Annotated[Id, Path(description="The work, as usage records name it.", examples=["autumn-poster"])]
@@ -74,6 +78,22 @@ def idempotency_key(
             "and the same again when you repeat it"
         )
     return idempotency_key
+
+
+def if_match(
+    if_match: Annotated[
+        str | None,
+        Header(
+            pattern=TAG_PATTERN,
+            description="The `ETag` of a read: the command is refused with 412 when the version is another one by now.",
+            examples=['"12"'],
+        ),
+    ] = None,
+) -> OnlyAt:
+    """The version that a command is for; whatever there is, without the header or for `*`."""
+    if if_match is None or if_match == "*":
+        return ANY_VERSION
+    return only_at(if_match)
 
 
 def moment(

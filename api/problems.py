@@ -82,6 +82,8 @@ def problem(
     more = dict(headers or {})
     if status == 503:
         more.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
+    if status == 429:
+        more.setdefault("Retry-After", str((asked or {}).get("wait_seconds", RETRY_AFTER_SECONDS)))
     if status == 401:
         more.setdefault("WWW-Authenticate", 'Bearer realm="coffer"')
     return Response(msgspec.json.encode(body), status, more, MEDIA_TYPE)

@@ -83,7 +83,7 @@ class Queries:
         self._quote_keys = quote_keys
         self._moments = Moments(accounts, wait_seconds)
         self.accounts = AccountQueries(accounts, self._moments)
-        self.teams = TeamQueries(accounts)
+        self.teams = TeamQueries(accounts, cursors)
         self.audits = Audits(accounts, self._moments, cursors)
 
     async def statement(

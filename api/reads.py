@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query
 
 from api.answers import (
     AccountAnswer,
@@ -22,6 +22,7 @@ from api.answers_holds import QuoteAnswer
 from api.answers_plans import PlansAnswer
 from api.fields import RecordId, Source
 from api.guard import GuardedRoute
+from api.narrowing import OnlyMemberHere, narrowed, own_charge, own_charges
 from api.parameters import (
     AskedMoment,
     CardPath,
@@ -87,11 +88,9 @@ def _balance_routes(router: APIRouter, queries: Queries) -> None:
         return await queries.accounts.account(team_id, asked)
 
     @router.get("/balance", name="read_balance", operation_id="read_balance")
-    async def read_balance(response: Response, team_id: TeamPath, asked: AskedMoment) -> BalanceAnswer:
-        """Settled credits and their parts, and debt. ETag is the version of the account."""
-        answer = await queries.accounts.balance(team_id, asked)
-        response.headers["ETag"] = f'"{answer.version}"'
-        return answer
+    async def read_balance(team_id: TeamPath, asked: AskedMoment) -> BalanceAnswer:
+        """Settled credits and their parts, and debt."""
+        return await queries.accounts.balance(team_id, asked)
 
     @router.get("/lots", name="list_lots", operation_id="list_lots")
     async def list_lots(team_id: TeamPath, asked: AskedMoment) -> LotsAnswer:
@@ -122,9 +121,10 @@ def _list_routes(router: APIRouter, queries: Queries) -> None:
         part: Annotated[Page, Depends(page)],
         asked: Annotated[StatementFilter, Depends(statement_filter)],
         when: AskedMoment,
+        only: OnlyMemberHere,
     ) -> StatementAnswer:
         """The running history: one line per event that moved credits, with the sums after it."""
-        return await queries.statement(team_id, part, asked, when)
+        return await queries.statement(team_id, part, narrowed(only, asked), when)
 
     @router.get("/history", name="read_history", operation_id="read_history")
     async def read_history(
@@ -138,16 +138,17 @@ def _charge_routes(router: APIRouter, queries: Queries) -> None:
     @router.get("/charges", name="find_charges", operation_id="find_charges")
     async def find_charges(
         team_id: TeamPath,
+        only: OnlyMemberHere,
         source: Annotated[Source, Query(description="The source of the usage record.")],
         record_id: Annotated[RecordId, Query(alias="id", description="The id of the usage record.")],
         min_version: MinVersion = None,
     ) -> ChargesAnswer:
         """The charge of a usage record, found by the record's own identity."""
-        return await queries.charges(team_id, source, record_id, min_version)
+        return own_charges(only, await queries.charges(team_id, source, record_id, min_version))
 
     @router.get("/charges/{charge_id}", name="read_charge", operation_id="read_charge")
     async def read_charge(
-        team_id: TeamPath, charge_id: ChargePath, min_version: MinVersion = None
+        team_id: TeamPath, charge_id: ChargePath, only: OnlyMemberHere, min_version: MinVersion = None
     ) -> ChargeAnswer:
         """What became of one usage record: its price, its lots, what was refunded."""
-        return await queries.charge(team_id, charge_id, min_version)
+        return own_charge(only, await queries.charge(team_id, charge_id, min_version))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
 
+from fastapi import APIRouter, Query, Request
+
+from api.answers_keys import AccessesAnswer, ActsAnswer, KeysAnswer
 from api.answers_team import AdjustmentsAnswer, BillingDetailsAnswer, MembersAnswer, PaymentMethodAnswer
+from api.cursors import CURSOR_LENGTH_MAX, LIMIT_DEFAULT, LIMIT_MAX
+from api.gate import Gate
 from api.parameters import TeamPath
 from api.queries import Queries
 
@@ -26,6 +31,28 @@ def team_routes(router: APIRouter, queries: Queries) -> None:
     async def read_payment_method(team_id: TeamPath) -> PaymentMethodAnswer:
         """How the team pays: what a person recognises it by, never the provider's token."""
         return await queries.teams.payment_method(team_id)
+
+    @router.get("/keys", name="list_keys", operation_id="list_keys")
+    async def list_keys(request: Request, team_id: TeamPath) -> KeysAnswer:
+        """The keys of the team's members that were not revoked, without their secrets."""
+        gate: Gate = request.app.state.gate
+        return await queries.teams.keys(team_id, await gate.ring.last_used(team_id))
+
+    @router.get("/acts", name="list_acts", operation_id="list_acts")
+    async def list_acts(team_id: TeamPath) -> ActsAnswer:
+        """What waits for a second person."""
+        return await queries.teams.acts(team_id)
+
+    @router.get("/accesses", name="list_accesses", operation_id="list_accesses")
+    async def list_accesses(
+        team_id: TeamPath,
+        limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="Rows at most.")] = LIMIT_DEFAULT,
+        after: Annotated[
+            str | None, Query(max_length=CURSOR_LENGTH_MAX, description="`next` of the page before.")
+        ] = None,
+    ) -> AccessesAnswer:
+        """What support read of the team, newest first: once per person, operation and hour."""
+        return await queries.teams.accesses(team_id, limit, after)
 
     @router.get("/adjustments", name="list_adjustments", operation_id="list_adjustments")
     async def list_adjustments(team_id: TeamPath) -> AdjustmentsAnswer:

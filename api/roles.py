@@ -1,142 +1,271 @@
-"""Who may do what: one table from operation to roles; what is not in it, nobody may do."""
+"""Who may do what: one table, a line per kind of act and a cell per role; what is not in it, nobody may do."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
-Role = Literal["operator", "support", "auditor", "ingest"]
-ROLES: tuple[Role, ...] = get_args(Role)
+TeamRole = Literal["viewer", "member", "admin", "owner"]
+ServiceRole = Literal["ingest", "support", "auditor", "operator", "break-glass"]
+Scope = Literal["own", "self", "listed", "any"]
+
+TEAM_ROLES: tuple[TeamRole, ...] = get_args(TeamRole)
+"""Roles of people in a team, each above the one before."""
+
+SERVICE_ROLES: tuple[ServiceRole, ...] = get_args(ServiceRole)
+ROLES: tuple[str, ...] = TEAM_ROLES + SERVICE_ROLES
 
 ANYONE = "anyone"
-"""Stands for a request without a key."""
+"""Stands for a request without a credential."""
 
-_OPERATOR = frozenset({"operator"})
-_READERS = frozenset({"operator", "support", "auditor"})
-_AUDIT = frozenset({"operator", "auditor"})
-_WORKERS = frozenset({"operator", "ingest"})
-_SUPPORTED = frozenset({"operator", "support"})
-_INVOICES = frozenset({"support", "auditor"})
-_OPEN = frozenset({ANYONE})
+GOODWILL_MICROS = 100_000_000
+"""Up to so much, 100 credits, support gives or gives back alone."""
 
-MAY: Mapping[str, frozenset[str]] = {
-    # the account
-    "open_account": _OPERATOR,
-    "suspend_account": _OPERATOR,
-    "resume_account": _OPERATOR,
-    "close_account": _OPERATOR,
-    "assign_plan": _OPERATOR,
-    "schedule_zone_change": _OPERATOR,
-    # credits by hand
-    "grant_credits": _OPERATOR,
-    "void_grant": _OPERATOR,
-    "refund_charge": _OPERATOR,
-    "adjust_balance": _OPERATOR,
-    "approve_adjustment": _OPERATOR,
-    # credits that are bought
-    "top_up_credits": _OPERATOR,
-    "request_top_up": _OPERATOR,
-    "fail_top_up": _OPERATOR,
-    "open_chargeback": _OPERATOR,
-    "win_chargeback": _OPERATOR,
-    "lose_chargeback": _OPERATOR,
-    "configure_auto_top_up": _OPERATOR,
-    # holds and limits
-    "give_quote": _WORKERS,
-    "withdraw_quote": _OPERATOR,
-    "place_hold": _WORKERS,
-    "extend_hold": _WORKERS,
-    "capture_hold": _WORKERS,
-    "release_hold": _WORKERS,
-    "set_limit": _OPERATOR,
-    "remove_limit": _OPERATOR,
-    # disputes: support brings the customer's case, somebody else decides it
-    "open_charge_dispute": _SUPPORTED,
-    "uphold_charge_dispute": _OPERATOR,
-    "reject_charge_dispute": _OPERATOR,
-    # the team
-    "add_member": _OPERATOR,
-    "change_member_role": _OPERATOR,
-    "remove_member": _OPERATOR,
-    "set_billing_details": _OPERATOR,
-    "set_payment_method": _OPERATOR,
-    "remove_payment_method": _OPERATOR,
-    # periods and invoices; invoices are no business of who runs the machines
-    "close_period": _OPERATOR,
-    "void_invoice": _OPERATOR,
-    "mark_uncollectible": _OPERATOR,
-    "issue_credit_note": _OPERATOR,
-    "set_issuer": _OPERATOR,
-    "read_issuer": _READERS,
-    "list_invoices": _INVOICES,
-    "read_invoice": _INVOICES,
-    "read_invoice_draft": _INVOICES,
-    "read_invoice_status": _INVOICES,
-    "list_invoice_charges": _INVOICES,
-    "read_statement_of_account": _INVOICES,
-    "read_revenue": _INVOICES,
-    # works
-    "start_work": _OPERATOR,
-    "save_work_step": _OPERATOR,
-    "check_handover": _OPERATOR,
-    "save_work": _OPERATOR,
-    "list_works": _READERS,
-    "read_work": _READERS,
-    "read_work_cost": _READERS,
-    "read_handover": _READERS,
-    "read_handover_at": _READERS,
-    "search_contexts": _READERS,
-    "erase_contexts": _OPERATOR,
-    # reads
-    "read_account": _READERS,
-    "read_balance": _READERS,
-    "list_lots": _READERS,
-    "list_holds": _READERS,
-    "read_hold": _READERS,
-    "list_limits": _READERS,
-    "read_plan": _READERS,
-    "read_auto_top_up": _READERS,
-    "read_top_up": _READERS,
-    "list_chargebacks": _READERS,
-    "list_disputes": _READERS,
-    "read_dispute": _READERS,
-    "list_adjustments": _READERS,
-    "list_members": _READERS,
-    "read_billing_details": _READERS,
-    "read_payment_method": _READERS,
-    "read_statement": _READERS,
-    "read_history": _AUDIT,
-    "find_charges": _READERS,
-    "read_charge": _READERS,
-    "explain_charge": _READERS,
-    "explain_balance": _READERS,
-    "explain_denial": _READERS,
-    "replay_account": _READERS,
-    "diff_account": _READERS,
-    "estimate_usage": _READERS,
-    "list_plans": _READERS,
-    "list_rate_cards": _READERS,
-    "read_rate_card": _READERS,
-    # machines
-    "metrics": _AUDIT,
-    "read_signing_key": _OPEN,
-    "livez": _OPEN,
-    "readyz": _OPEN,
-    "openapi": _OPEN,
+PURCHASE_MICROS = 10_000_000_000
+"""Up to so much, 10 000 credits, an admin buys alone."""
+
+
+class Cell(NamedTuple):
+    """What a role may do of a line: on which teams, and from where on it takes a second person.
+
+    ``own``: the team of the credential; ``self``: of that team, only what the member caused; ``listed``: the teams and actions
+    that the key lists; ``any``: every team. ``alone_micros``: acts of more credits wait for another person's approval (None: no
+    bound). ``two_persons``: so do acts that have no amount.
+    """
+
+    scope: Scope
+    alone_micros: int | None = None
+    two_persons: bool = False
+
+
+_OWN, _SELF, _LISTED, _ANY = Cell("own"), Cell("self"), Cell("listed"), Cell("any")
+_CELLS: dict[str, Cell | None] = {
+    "-": None,
+    "own": _OWN,
+    "own cap": Cell("own", PURCHASE_MICROS),
+    "self": _SELF,
+    "listed": _LISTED,
+    "any": _ANY,
+    "any cap": Cell("any", GOODWILL_MICROS),
+    "any two": Cell("any", 0, two_persons=True),
 }
-"""By the name of the route. Support reads and brings disputes; grants and refunds by support come with their caps per principal.
+"""The words of the table."""
 
-An auditor writes nowhere; a quote is no write, but who cannot hold has no use for one. Ingest holds for the work it runs. Raw
-events are for auditors; support reads them through explanations. Source: reference security model, "Who may do what".
+
+class Line(NamedTuple):
+    """One kind of act: its name, which keys take as a scope, what it is, its cells by role, and its operations."""
+
+    name: str
+    what: str
+    cells: dict[str, Cell]
+    operations: tuple[str, ...]
+
+
+def _line(name: str, what: str, cells: str, operations: str) -> Line:
+    words = [each.strip() for each in cells.split("|")]
+    found = {role: _CELLS[word] for role, word in zip(ROLES, words, strict=True)}
+    return Line(name, what, {role: cell for role, cell in found.items() if cell}, tuple(operations.split()))
+
+
+# Cells are those of viewer | member | admin | owner | ingest | support | auditor | operator | break-glass.
+TABLE: tuple[Line, ...] = (
+    _line(
+        "balance",
+        "read balance, lots, holds, limits and plan; estimate",
+        "own | own | own | own | - | any | any | any | any",
+        "read_account read_balance list_lots list_holds read_hold list_limits read_plan read_auto_top_up list_plans"
+        " list_rate_cards read_rate_card estimate_usage list_members",
+    ),
+    _line(
+        "usage",
+        "read usage and explain it",
+        "self | self | own | own | - | any | any | - | any",
+        "read_statement find_charges read_charge explain_charge replay_account",
+    ),
+    _line(
+        "account",
+        "explain the whole account",
+        "- | - | own | own | - | any | any | - | any",
+        "explain_balance explain_denial diff_account",
+    ),
+    _line(
+        "invoices",
+        "read invoices, payments and paperwork, export books",
+        "- | - | own | own | - | any | any | - | any",
+        "list_invoices read_invoice read_invoice_draft read_invoice_status list_invoice_charges"
+        " read_statement_of_account read_top_up list_chargebacks read_billing_details read_payment_method",
+    ),
+    _line(
+        "cases",
+        "see disputes and adjustments",
+        "- | - | own | own | - | any | any | any | any",
+        "list_disputes read_dispute list_adjustments",
+    ),
+    _line(
+        "acts",
+        "see what waits for a second person",
+        "- | - | own | own | - | any | any | any | any",
+        "list_acts",
+    ),
+    _line(
+        "approve",
+        "approve what another proposed, of what the role may do itself without a cap",
+        "- | - | - | own | - | - | - | any | any",
+        "approve_act",
+    ),
+    _line("accesses", "see what support read", "- | - | own | own | - | - | any | - | any", "list_accesses"),
+    _line("revenue", "read revenue", "- | - | - | - | - | any | any | - | any", "read_revenue"),
+    _line(
+        "spend",
+        "quote, hold, capture, release",
+        "- | own | own | own | listed | - | - | - | any",
+        "give_quote place_hold extend_hold capture_hold release_hold withdraw_quote",
+    ),
+    _line(
+        "work",
+        "start works, save their steps and results, check them before they are handed over",
+        "- | own | own | own | - | - | - | - | any",
+        "start_work save_work_step check_handover save_work",
+    ),
+    _line(
+        "works",
+        "read works, what they cost, and how they were handed over",
+        "own | own | own | own | - | any | any | any | any",
+        "list_works read_work read_work_cost read_handover read_handover_at",
+    ),
+    _line(
+        "contexts",
+        "search what everybody in the team asked for",
+        "- | - | own | own | - | any | any | - | any",
+        "search_contexts",
+    ),
+    _line("forget", "erase what a member wrote", "- | - | - | own | - | - | - | any | any", "erase_contexts"),
+    _line(
+        "limits",
+        "set limits: an admin those of members, projects and actions",
+        "- | - | own | own | - | - | - | any | any",
+        "set_limit remove_limit",
+    ),
+    _line(
+        "people",
+        "invite, remove, change roles: an admin up to member, nobody the last owner",
+        "- | - | own | own | - | - | - | any two | any",
+        "add_member change_member_role remove_member",
+    ),
+    _line(
+        "keys",
+        "create keys: an admin none of owners",
+        "- | - | own | own | - | - | - | - | -",
+        "create_key",
+    ),
+    _line("revoke", "revoke keys", "- | - | own | own | - | any | - | any | any", "revoke_key"),
+    _line("listed", "see which keys there are", "- | - | own | own | - | any | any | any | any", "list_keys"),
+    _line(
+        "buy",
+        "buy top-ups, set automatic top-up, say how is paid and who is invoiced",
+        "- | - | own cap | own | - | - | - | - | any",
+        "request_top_up configure_auto_top_up set_billing_details set_payment_method remove_payment_method",
+    ),
+    _line(
+        "contest",
+        "contest charges",
+        "- | - | own | own | - | any | - | any | any",
+        "open_charge_dispute",
+    ),
+    _line(
+        "goodwill",
+        "grant, void and refund",
+        "- | - | - | - | - | any cap | - | any two | any",
+        "grant_credits void_grant refund_charge",
+    ),
+    _line(
+        "judge",
+        "decide what was contested",
+        "- | - | - | - | - | - | - | any two | any",
+        "uphold_charge_dispute reject_charge_dispute",
+    ),
+    _line(
+        "payments",
+        "say what became of payments",
+        "- | - | - | - | listed | - | - | - | any",
+        "top_up_credits fail_top_up open_chargeback win_chargeback lose_chargeback",
+    ),
+    _line(
+        "books",
+        "close periods, correct invoices",
+        "- | - | - | - | - | - | - | any two | any",
+        "close_period void_invoice mark_uncollectible issue_credit_note",
+    ),
+    _line(
+        "adjust",
+        "adjust balances: up to 1 000 credits alone, above that two persons",
+        "- | - | - | - | - | - | - | any | any",
+        "adjust_balance approve_adjustment",
+    ),
+    _line(
+        "platform",
+        "open, suspend and close accounts, assign plans, say who sells",
+        "- | - | - | - | - | - | - | any | any",
+        "open_account suspend_account resume_account close_account assign_plan schedule_zone_change set_issuer",
+    ),
+    _line("issuers", "see who sells", "- | - | - | - | - | any | any | any | any", "read_issuer"),
+    _line("chain", "raw events with their hashes", "- | - | - | own | - | - | any | - | any", "read_history"),
+    _line("machines", "figures of this process", "- | - | - | - | - | - | any | any | any", "metrics"),
+)
+"""Source: the security model, "who may do what".
+
+An auditor writes nowhere; a quote changes nothing, but who cannot hold has no use for one. Ingest holds for the work that it
+runs, and says what became of payments, since it speaks for the payment provider; a team asks for credits, and never says that it
+has paid. Support reads raw events through explanations. Explanations of a whole account, and of a denial, tell of everybody's
+charges, so they are not for who sees only their own. Break-glass keys are an operator's, for at most eight hours, and every use
+of one is an alarm; they make no keys, which would outlast them.
 """
+
+OPEN: frozenset[str] = frozenset({"livez", "readyz", "openapi", "read_signing_key"})
+"""Operations that need no credential."""
+
+LINES: dict[str, Line] = {line.name: line for line in TABLE}
+_OF: dict[str, Line] = {operation: line for line in TABLE for operation in line.operations}
+OPERATIONS: frozenset[str] = frozenset(_OF) | OPEN
+"""Every operation that the table knows, by the name of its route."""
 
 
 def is_open(operation: str) -> bool:
-    """Whether the operation needs no key."""
-    return ANYONE in MAY.get(operation, frozenset())
+    """Whether the operation needs no credential."""
+    return operation in OPEN
+
+
+def line_of(operation: str) -> Line | None:
+    """The line of the table that has the operation."""
+    return _OF.get(operation)
+
+
+def cell(role: str, operation: str) -> Cell | None:
+    """What the role may do of the operation; None: nothing, as for an operation that the table does not know."""
+    line = _OF.get(operation)
+    return line.cells.get(role) if line else None
+
+
+def told(role: str, operation: str) -> str:
+    """The cell in the words of the table; "-" for nothing."""
+    found = cell(role, operation)
+    return next(word for word, each in _CELLS.items() if each == found)
+
+
+def approved_by(role: str) -> frozenset[str]:
+    """The operations of which the role may approve what somebody else proposed: those that it may do without a cap of its own."""
+    return frozenset(
+        operation
+        for line in TABLE
+        if (own := line.cells.get(role)) is not None and (own.two_persons or own.alone_micros is None)
+        for operation in line.operations
+    )
 
 
 def may(role: str, operation: str) -> bool:
-    """Whether the role may do the operation; an operation that the table does not know is nobody's."""
-    allowed = MAY.get(operation, frozenset())
-    return ANYONE in allowed or role in allowed
+    """Whether the role may do the operation, on some team at least."""
+    return is_open(operation) or cell(role, operation) is not None
+
+
+def roles_of(operation: str) -> list[str]:
+    """The roles that may do the operation, in the order of the table."""
+    return [role for role in ROLES if may(role, operation)]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
+from api.answers_keys import AccessAnswer, AccessesAnswer, ActAnswer, ActsAnswer, KeyAnswer, KeysAnswer
 from api.answers_team import (
     AdjustmentAnswer,
     AdjustmentsAnswer,
@@ -14,16 +17,21 @@ from api.answers_team import (
     MethodAnswer,
     PaymentMethodAnswer,
 )
+from api.cursors import Cursors
 from api.moments import unknown_team
-from api.ports import AccountReads
+from api.ports import AccountReads, StoredTeamEvent
+from domain.team.events import AccessRecorded
 from domain.team.state import Team
+
+PAGE_EVENTS = 500
 
 
 class TeamQueries:
     """Reads of one team. Raises, everywhere: UnknownTeam, Busy."""
 
-    def __init__(self, accounts: AccountReads) -> None:
+    def __init__(self, accounts: AccountReads, cursors: Cursors) -> None:
         self._accounts = accounts
+        self._cursors = cursors
 
     async def members(self, team_id: str) -> MembersAnswer:
         """Everyone in the team."""
@@ -83,6 +91,66 @@ class TeamQueries:
             for each in team.adjustments.values()
         ]
         return AdjustmentsAnswer(**place, data=told)
+
+    async def keys(self, team_id: str, used: Mapping[str, datetime]) -> KeysAnswer:
+        """Every key that was not revoked."""
+        team, place = await self._team(team_id)
+        told = [
+            KeyAnswer(
+                key_id=key_id,
+                member=key.member,
+                created_at=key.created_at,
+                expires_at=key.expires_at,
+                scopes=key.scopes,
+                last_used_at=used.get(key_id),
+            )
+            for key_id, key in team.keys.items()
+        ]
+        return KeysAnswer(**place, data=told)
+
+    async def acts(self, team_id: str) -> ActsAnswer:
+        """What waits for a second person."""
+        team, place = await self._team(team_id)
+        told = [
+            ActAnswer(
+                act_id=each.act_id,
+                operation=each.operation,
+                amount=each.amount_micros,
+                proposed_by=each.proposed_by.id,
+                proposed_at=each.proposed_at,
+                reason=each.reason,
+            )
+            for each in team.acts.values()
+            if not each.is_late(place["as_of"])
+        ]
+        return ActsAnswer(**place, data=told)
+
+    async def accesses(self, team_id: str, limit: int, after: str | None) -> AccessesAnswer:
+        """What support read of the team, newest first."""
+        _, place = await self._team(team_id)
+        before = self._cursors.read(after, team_id, "accesses", {}) if after else None
+        found: list[tuple[StoredTeamEvent, AccessRecorded]] = []
+        more = True
+        while more and len(found) <= limit:
+            page = await self._accounts.paperwork(team_id, after=before, limit=PAGE_EVENTS, newest_first=True)
+            found += [(each, each.event) for each in page if isinstance(each.event, AccessRecorded)]
+            more = len(page) == PAGE_EVENTS
+            before = page[-1].version if page else before
+        shown = found[:limit]
+        told = [
+            AccessAnswer(
+                version=stored.version,
+                principal=event.actor.id,
+                role=event.actor.role,
+                operation=event.operation,
+                hour=event.hour,
+                first_at=event.recorded_at,
+            )
+            for stored, event in shown
+        ]
+        cut = len(found) > limit
+        last = self._cursors.write(shown[-1][0].version, team_id, "accesses", {}) if cut else None
+        return AccessesAnswer(**place, data=told, next=last)
 
     async def _team(self, team_id: str) -> tuple[Team, dict[str, Any]]:
         found = await self._accounts.team(team_id)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Literal, Protocol, TypedDict
+from typing import Any, Literal, Protocol, TypedDict, Union
 from uuid import uuid5
 
 import msgspec
 
 from domain import commands as c
 from domain.account.adjusting import lower_balance, raise_balance
+from domain.account.applying import find_limit
 from domain.account.auto_top_up import configure_auto_top_up
 from domain.account.chargebacks import lose_chargeback, open_chargeback, win_chargeback
 from domain.account.collecting import issue_credit_note, mark_uncollectible, require_creditable
@@ -52,7 +53,7 @@ from domain.account.planning import assign_plan
 from domain.account.quoting import pin_quote
 from domain.account.refunding import refund_charge
 from domain.catalogue import Catalogue
-from domain.errors import Malformed, UnknownPlan
+from domain.errors import Malformed, RoleTooLow, UnknownPlan
 from domain.handover import Signer, check_handover, document_of
 from domain.invoices.corrections import credit_note_document, digest_of, void_document
 from domain.issuer.events import DocumentKind
@@ -60,10 +61,11 @@ from domain.issuer.numbering import Drawn, Numbers
 from domain.quotes import read_quote
 from domain.spending.preflight import PlannedTask, preflight
 from domain.spending.saving import saved_plan
-from domain.team import deciding
+from domain.team import acts, deciding, keys
 from domain.team.deciding import ADJUSTMENT_CAP_MICROS
 from domain.team.decision import TeamDecision
 from domain.team.state import Team
+from domain.terms import LimitTerms
 from domain.work import deciding as working
 from domain.work.costs import WorkMove
 from domain.work.decision import WorkDecision
@@ -86,6 +88,8 @@ class _Ids(TypedDict, total=False):
     effective_at: datetime
     dispute_id: str
     adjustment_id: str
+    act_id: str
+    key_id: str
     payment_reference: str
     invoice: str
     period_start: datetime
@@ -152,6 +156,7 @@ class Asked:
         self.quote_keys = quote_keys
         self.team_decision: TeamDecision | None = None
         self.work_decision: WorkDecision | None = None
+        self.approves: frozenset[str] | None = None
         self.load_team = load_team
         self._papers = papers
         self._load_work = load_work
@@ -160,6 +165,10 @@ class Asked:
     def team(self) -> TeamDecision:
         """The decision on the team's paperwork, at the same instant. Raises: AccountClosed."""
         require_open(self.decision.account)
+        return self.any_team()
+
+    def any_team(self) -> TeamDecision:
+        """The decision on the team's paperwork, also of one whose account is closed."""
         if self.team_decision is None:
             decision = self.decision
             self.team_decision = TeamDecision(
@@ -514,12 +523,26 @@ def _withdraw_quote(asked: Asked, command: c.WithdrawQuote) -> Given:
     return Given(_Ids())
 
 
+def _below_the_ceiling(asked: Asked, limit: LimitTerms | None) -> None:
+    """Limits of the whole team are the ceiling under which its admins set those of members, projects and actions."""
+    if limit is None or asked.decision.actor.role != "admin":
+        return
+    if limit.member is None and limit.project is None and limit.action is None:
+        raise RoleTooLow(
+            "a limit of the whole team is its owners': name a member, project or action, or ask an owner",
+            role="admin",
+        )
+
+
 def _set_limit(asked: Asked, command: c.SetLimit) -> Given:
+    _below_the_ceiling(asked, command.limit)
     set_limit(asked.decision, command.limit)
     return Given(_Ids(limit_id=command.limit.limit_id))
 
 
 def _remove_limit(asked: Asked, command: c.RemoveLimit) -> Given:
+    found = find_limit(asked.decision.account, command.limit_id)
+    _below_the_ceiling(asked, found.terms if found else None)
     remove_limit(asked.decision, command.limit_id)
     return Given(_Ids(limit_id=command.limit_id))
 
@@ -540,6 +563,65 @@ def _change_role(asked: Asked, command: c.ChangeMemberRole) -> Given:
 def _remove_member(asked: Asked, command: c.RemoveMember) -> Given:
     deciding.remove_member(asked.team(), command.member)
     return Given(_Ids())
+
+
+def _create_key(asked: Asked, command: c.CreateKey) -> Given:
+    key_id = keys.key_id_of(asked.id_of("key"))
+    keys.create_key(asked.team(), key_id, command.member, command.expires_at, command.scopes)
+    return Given(_Ids(key_id=key_id))
+
+
+def _revoke_key(asked: Asked, command: c.RevokeKey) -> Given:
+    keys.revoke_key(asked.any_team(), command.key_id)
+    return Given(_Ids(key_id=command.key_id))
+
+
+def _record_access(asked: Asked, command: c.RecordAccess) -> Given:
+    acts.record_access(asked.any_team(), command.operation, command.hour)
+    return Given(_Ids())
+
+
+def _approve_act(asked: Asked, command: c.ApproveAct) -> Given:
+    proposed = acts.approve_act(asked.any_team(), command.act_id)
+    if asked.approves is not None and proposed.operation not in asked.approves:
+        raise RoleTooLow(
+            f"role {asked.decision.actor.role!r} may not approve {proposed.operation.replace('_', ' ')}: ask somebody who may",
+            role=asked.decision.actor.role,
+        )
+    act = msgspec.json.decode(proposed.command, type=ANY_COMMAND)
+    # The reason on what follows is the one that it was proposed for.
+    asked.decision.reason = act.reason
+    given = DECIDERS[type(act)](asked, act)
+    return Given(_Ids(**given.fields, act_id=proposed.act_id), given.denied)
+
+
+_WITH_AMOUNT = (c.GrantCredits, c.VoidGrant, c.RefundCharge, c.RequestTopUp, c.ConfigureAutoTopUp)
+"""What draws no number of a document, so that it can be decided first, and its amount told."""
+
+
+def propose(asked: Asked, command: c.Command, operation: str, amount_micros: int | None) -> Given:
+    """The command waits for a second person, as ``acts.propose_act`` says."""
+    text = msgspec.json.encode(command).decode()
+    act_id = acts.propose_act(asked.any_team(), operation, text, amount_micros)
+    fields = _Ids(outcome="proposed", act_id=act_id)
+    if amount_micros is not None:
+        fields["amount_micros"] = amount_micros
+    return Given(fields)
+
+
+def needs_another(command: c.Command, without_amount: bool, load_team: Callable[[], Team]) -> bool:
+    """Whether a command without an amount waits for a second person; a team's first owner does not: nobody is harmed."""
+    if not without_amount or isinstance(command, _WITH_AMOUNT):
+        return False
+    first_owner = isinstance(command, c.AddMember) and command.role == "owner"
+    return not (first_owner and not load_team().members)
+
+
+def asked_amount(command: c.Command, given: Given) -> int | None:
+    """The credits that a command is about: what came of it, or what it asks for."""
+    if isinstance(command, c.ConfigureAutoTopUp):
+        return command.amount_micros if command.enabled else None
+    return given.fields.get("amount_micros")
 
 
 def _set_billing(asked: Asked, command: c.SetBillingDetails) -> Given:
@@ -703,6 +785,10 @@ DECIDERS: dict[type[c.Command], Callable[[Asked, Any], Given]] = {
     c.AddMember: _add_member,
     c.ChangeMemberRole: _change_role,
     c.RemoveMember: _remove_member,
+    c.CreateKey: _create_key,
+    c.RevokeKey: _revoke_key,
+    c.RecordAccess: _record_access,
+    c.ApproveAct: _approve_act,
     c.SetBillingDetails: _set_billing,
     c.SetPaymentMethod: _set_payment_method,
     c.RemovePaymentMethod: _remove_payment_method,
@@ -714,3 +800,6 @@ DECIDERS: dict[type[c.Command], Callable[[Asked, Any], Given]] = {
     c.EraseContexts: _erase_contexts,
 }
 """The decider of every command there is."""
+
+ANY_COMMAND: Any = Union[tuple(DECIDERS)]  # noqa: UP007 - made from the table
+"""What a command that waits for a second person is read as."""

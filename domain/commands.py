@@ -301,6 +301,33 @@ class RemoveMember(Command, frozen=True, kw_only=True, tag=True, omit_defaults=T
     member: str
 
 
+class CreateKey(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """A member has another API key, for all that the role may or only for some ``scopes`` of it."""
+
+    member: str
+    expires_at: datetime | None = None
+    scopes: list[str] | None = None
+
+
+class RevokeKey(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """A key opens nothing any more."""
+
+    key_id: str
+
+
+class ApproveAct(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Approve what somebody else proposed; it happens at once."""
+
+    act_id: str
+
+
+class RecordAccess(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """Leave a trace that support reads something of the team in this hour."""
+
+    operation: str
+    hour: datetime
+
+
 class SetBillingDetails(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
     """Set whom invoices are made out to."""
 

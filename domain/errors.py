@@ -384,6 +384,42 @@ class MemberRefused(Refused):
     code = "member_refused"
 
 
+class RoleTooLow(Refused):
+    """The member's role in the team does not go so far: nobody gives or takes what is above their own."""
+
+    code = "role_too_low"
+
+
+class UnknownKey(Unknown):
+    """The team has no such key, or it was revoked."""
+
+    code = "unknown_key"
+
+
+class KeyRefused(Refused):
+    """A member has at most two live keys, which end in the future."""
+
+    code = "key_refused"
+
+
+class UnknownAct(Unknown):
+    """The team has no such act that waits for a second person."""
+
+    code = "unknown_act"
+
+
+class ActRefused(Refused):
+    """What waits for a second person waits seven days at most, and only so many do."""
+
+    code = "act_refused"
+
+
+class VersionPassed(Conflict):
+    """The version that the command is for, by ``If-Match``, is not the one on file."""
+
+    code = "version_passed"
+
+
 class UnknownPaymentMethod(Unknown):
     """The team has no payment method."""
 

@@ -12,13 +12,13 @@ import msgspec
 
 from domain.account.decision import Decision, copy_of
 from domain.account.due import pass_time
-from domain.account.index import AccountIndex
+from domain.account.index import AccountIndex, IndexOverlay
 from domain.account.state import TeamAccount
 from domain.actors import Actor
-from domain.asking import DECIDERS, Asked, Given, Papers
+from domain.asking import DECIDERS, Asked, Given, Papers, asked_amount, needs_another, propose
 from domain.catalogue import Catalogue
 from domain.commands import Command, OpenAccount
-from domain.errors import IdempotencyKeyReused, UnknownTeam
+from domain.errors import IdempotencyKeyReused, UnknownTeam, VersionPassed
 from domain.handover import Signer
 from domain.team.decision import TeamDecision
 from domain.team.state import Team
@@ -46,9 +46,9 @@ class DenialAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a command did: the version it made, the sums after it, and the ids it gave.
 
-    ``outcome``: a hold is "held" or "denied", an adjustment "applied" or "proposed", a check
-    "passed" or "failed". ``is_replayed``: an earlier request did it.
-    Left out where it is false, so never among the bytes on file.
+    ``outcome``: a hold is "held" or "denied", an adjustment "applied" or "proposed", a check "passed" or "failed", what waits
+    for a second person "proposed". ``is_replayed``: an earlier request did it. Left out where it is false, so never among the
+    bytes on file.
     """
 
     team_id: str
@@ -69,6 +69,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     effective_at: datetime | None = None
     dispute_id: str | None = None
     adjustment_id: str | None = None
+    act_id: str | None = None
+    key_id: str | None = None
     payment_reference: str | None = None
     invoice: str | None = None
     period_start: datetime | None = None
@@ -81,12 +83,35 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_replayed: bool = False
 
 
+class SecondPerson(msgspec.Struct, frozen=True):
+    """When the caller may not act alone: above so many credits, or also where there is no amount."""
+
+    operation: str
+    above_micros: int
+    without_amount: bool = False
+
+
 class Caller(msgspec.Struct, frozen=True):
-    """Who asks: the principal of the credential, the role it acts in, and the request it belongs to."""
+    """Who asks: the principal of the credential, the role it acts in, the request it belongs to, and when it needs another.
+
+    ``approves``: of which operations it may approve what somebody else proposed (None: of all).
+    """
 
     principal: str
     role: str
     correlation_id: str | None = None
+    second_person: SecondPerson | None = None
+    approves: frozenset[str] | None = None
+
+
+class OnlyAt(msgspec.Struct, frozen=True):
+    """The versions that a command is for: what the caller has seen, None for whatever there is."""
+
+    version: int | None = None
+    team_version: int | None = None
+
+
+ANY_VERSION = OnlyAt()
 
 
 class OutcomeUnknown(Exception):
@@ -152,15 +177,17 @@ class Ledger:
         self._catalogue = catalogue
         self._quote_keys = quote_keys
 
-    def execute(self, command: Command, caller: Caller, idempotency_key: str) -> Answer:
-        """The command has happened exactly once, now or earlier under this key.
+    def execute(
+        self, command: Command, caller: Caller, idempotency_key: str, only_at: OnlyAt = ANY_VERSION
+    ) -> Answer:
+        """The command has happened exactly once, now or earlier under this key, or waits for a second person.
 
-        Raises: any Refused, Unknown, Conflict or Malformed of the rule it meets; IdempotencyKeyReused; Busy.
+        Raises: any Refused, Unknown, Conflict or Malformed of the rule it meets; IdempotencyKeyReused; VersionPassed; Busy.
         """
         body_digest = hashlib.sha256(msgspec.json.encode(command)).digest()
         for attempt in range(ATTEMPTS_MAX):
             try:
-                answer = self._try(command, caller, idempotency_key, body_digest)
+                answer = self._try(command, caller, idempotency_key, body_digest, only_at)
             except OutcomeUnknown:
                 # The next attempt reads the key back first, so what did happen is answered and not done again.
                 if attempt == ATTEMPTS_MAX - 1:
@@ -170,16 +197,14 @@ class Ledger:
                 return msgspec.structs.replace(answer, is_replayed=False) if attempt else answer
         raise AssertionError("unreachable")
 
-    def _try(self, command: Command, caller: Caller, key: str, body_digest: bytes) -> Answer:
+    def _try(self, command: Command, caller: Caller, key: str, body_digest: bytes, only_at: OnlyAt) -> Answer:
         with self._store.session(command.team_id) as session:
             on_file = session.answer_on_file(caller.principal, key)
             if on_file is not None:
                 return _same_answer(on_file, body_digest, key)
-            asked = self._asked(session, command, caller, key)
             expected_version = session.account.version if session.account else 0
-            if session.account is not None:
-                pass_time(asked.decision)
-            given = DECIDERS[type(command)](asked, command)
+            _check_versions(session, expected_version, only_at)
+            asked, given = self._decided(session, command, caller, key)
             account, team, work = asked.decision.account, asked.team_decision, asked.work_decision
             answer = _answer(account, team, work, given)
             session.save(
@@ -195,6 +220,23 @@ class Ledger:
             )
         return answer
 
+    def _decided(
+        self, session: AccountSession, command: Command, caller: Caller, key: str
+    ) -> tuple[Asked, Given]:
+        """The decision, or the proposal of it where the caller may not act alone."""
+        second = caller.second_person
+        waits = second is not None and needs_another(command, second.without_amount, session.load_team)
+        asked = self._asked(session, command, caller, key)
+        if second is not None and waits:
+            return asked, propose(asked, command, second.operation, None)
+        given = DECIDERS[type(command)](asked, command)
+        amount = asked_amount(command, given)
+        if second is None or amount is None or amount <= second.above_micros or "outcome" in given.fields:
+            return asked, given
+        # It could be done, but not by one person: nothing of it stands, in the index neither.
+        asked = self._asked(session, command, caller, key)
+        return asked, propose(asked, command, second.operation, amount)
+
     def _asked(self, session: AccountSession, command: Command, caller: Caller, key: str) -> Asked:
         if session.account is None and not isinstance(command, OpenAccount):
             raise UnknownTeam(
@@ -204,11 +246,13 @@ class Ledger:
             copy_of(session.account) if session.account else None,
             session.now,
             Actor(caller.principal, caller.role),
-            session.index,
+            IndexOverlay(session.index) if caller.second_person else session.index,
             caller.correlation_id,
             command.reason,
         )
-        return Asked(
+        if session.account is not None:
+            pass_time(decision)
+        asked = Asked(
             decision,
             caller.principal,
             key,
@@ -219,6 +263,23 @@ class Ledger:
             session.load_work,
             self._signer,
         )
+        asked.approves = caller.approves
+        return asked
+
+
+def _check_versions(session: AccountSession, version: int, only_at: OnlyAt) -> None:
+    if only_at.version is not None and only_at.version != version:
+        raise VersionPassed(
+            f"the account is at version {version}, not {only_at.version}: read it again, then decide",
+            version=version,
+        )
+    if only_at.team_version is not None:
+        team_version = session.load_team().version
+        if only_at.team_version != team_version:
+            raise VersionPassed(
+                f"the team is at version {team_version}, not {only_at.team_version}: read it again, then decide",
+                team_version=team_version,
+            )
 
 
 def _answer(

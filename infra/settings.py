@@ -4,10 +4,10 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -82,6 +82,17 @@ class Settings(BaseSettings):
     api_port: Port = 8000
     # Mixed into the stored digest of API keys. Set it when more than one machine serves the API.
     key_pepper: SecretStr | None = Field(default=None, min_length=32)
+    # How often one principal may ask this process, on average and at once; 0 for as often as it likes. Several servers allow as
+    # many times more together.
+    requests_per_second_max: Annotated[int, Field(ge=0, le=1_000_000)] = 300
+    requests_at_once_max: Positive = 600
+    # Tokens of the customers' identity provider: all four or none. The key set is a file with a JWKS, read at start.
+    oidc_issuer: str | None = None
+    oidc_audience: str | None = None
+    oidc_key_set: Path | None = None
+    oidc_algorithm: Annotated[
+        str, Field(pattern=r"^(EdDSA|RS256|ES256)$", description="EdDSA, RS256 or ES256 would be right")
+    ] = "EdDSA"
     # Sign quotes: the first one those given from now on, each of them those given before. To rotate, put a new one in front
     # and drop the last when the quotes that it signed have expired. Set it when more than one machine serves the API.
     quote_keys: SecretStr | None = Field(
@@ -129,6 +140,13 @@ class Settings(BaseSettings):
         if "first" in names or len(set(names)) != len(names):
             raise ValueError('each has a name of its own, and "first" is the one at COFFER_DATABASE_URL')
         return databases
+
+    @model_validator(mode="after")
+    def _tokens_are_wholly_described(self) -> Self:
+        told = [self.oidc_issuer is not None, self.oidc_audience is not None, self.oidc_key_set is not None]
+        if any(told) and not all(told):
+            raise ValueError("oidc_issuer, oidc_audience and oidc_key_set: set all of them, or none")
+        return self
 
     @property
     def other_databases(self) -> dict[str, str]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from api.app import Behind
     from api.queries import Queries
+    from api.rates import Rates
+    from api.tokens import TokenReader
     from domain.ledger import Ledger
     from infra.invoices import InvoiceDesk
     from infra.postgres.account_reads import AsyncShards, PostgresAccountReads
@@ -265,13 +267,14 @@ class Wiring:
 
     def _behind(self, reads: PostgresAccountReads) -> Behind:
         from api.app import Behind
+        from infra.postgres.api_keys import ServedKeys
 
         return Behind(
             ledger=self.ledger,
             accounts=reads,
             statements=self.statement,
             catalogue=self.catalogue,
-            keys=reads,
+            keys=ServedKeys(reads, self.keys),
             readiness=reads,
             pepper=self.pepper,
             quote_keys=self.quote_keys,
@@ -279,4 +282,28 @@ class Wiring:
             issuers=self.invoices,
             works=self.works,
             signing_key=self.signing_key,
+            tokens=self._tokens(),
+            rates=self._rates(),
         )
+
+    def _tokens(self) -> TokenReader | None:
+        """Believes tokens of the identity provider that the settings name. Raises: ValueError for a key set that is none."""
+        from api.tokens import TokenReader
+
+        told = self.settings
+        if told.oidc_issuer is None or told.oidc_audience is None or told.oidc_key_set is None:
+            return None
+        return TokenReader(
+            issuer=told.oidc_issuer,
+            audience=told.oidc_audience,
+            jwks=told.oidc_key_set.read_text(),
+            algorithm=told.oidc_algorithm,
+        )
+
+    def _rates(self) -> Rates | None:
+        from api.rates import Policy, Rates
+
+        told = self.settings
+        if told.requests_per_second_max == 0:
+            return None
+        return Rates(Policy(told.requests_per_second_max, told.requests_at_once_max))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -67,6 +67,7 @@ class MemoryLedger:
     """The store of commands, and every read that the API needs, over the same dicts."""
 
     def __init__(self, now: datetime = START) -> None:
+        self.when_cleared: Callable[[], None] = lambda: None
         self.clear(now)
 
     def clear(self, now: datetime = START) -> None:
@@ -81,6 +82,7 @@ class MemoryLedger:
         self.statement = StatementRows()
         self.gone: list[str] = []
         self._lock = Lock()
+        self.when_cleared()
 
     # --- commands ---
 
@@ -334,6 +336,18 @@ class MemoryLedger:
     async def key(self, key_id: str) -> StoredKey | None:
         """A stored key."""
         return self.keys.get(key_id)
+
+    async def add_key(self, key: StoredKey) -> bool:
+        """A key, unless there is one of its id."""
+        return self.keys.setdefault(key.key_id, key) is key
+
+    async def keys_of(self, team_id: str) -> list[StoredKey]:
+        """The keys of a team."""
+        return [key for key in self.keys.values() if key.team_id == team_id]
+
+    async def note_used(self, key_id: str, at: datetime) -> None:
+        """When a key was used last."""
+        self.keys[key_id] = msgspec.structs.replace(self.keys[key_id], last_used_at=at)
 
     async def missing(self) -> list[str]:
         """What a test declared gone."""

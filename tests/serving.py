@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -57,7 +58,7 @@ def serving_process(database_url: str, directory: Path) -> Iterator[Served]:
         free.bind((HOST, 0))
         port = free.getsockname()[1]
     with Wiring(Settings(database_url=database_url, state_directory=directory)) as wiring:
-        key, _ = wiring.keys.create("tester", "operator")
+        key, _ = wiring.keys.create("tester", "break-glass", timedelta(hours=8))
     log = directory / "serve.log"
     environment = os.environ | {
         "COFFER_DATABASE_URL": database_url,

@@ -9,6 +9,7 @@ from api.commands.credits import credit_routes
 from api.commands.disputes import dispute_routes
 from api.commands.holds import hold_routes
 from api.commands.invoices import invoice_routes
+from api.commands.keys import key_routes
 from api.commands.limits import limit_routes
 from api.commands.payments import payment_routes
 from api.commands.running import COMMANDS_AT_ONCE_MAX, runner
@@ -30,6 +31,7 @@ def command_routes(ledger: Ledger, at_once_max: int = COMMANDS_AT_ONCE_MAX) -> A
         limit_routes,
         dispute_routes,
         team_routes,
+        key_routes,
         invoice_routes,
         work_routes,
     ):

@@ -10,9 +10,9 @@ from fastapi import Depends, Request, Response
 
 from api.answers import CommandAnswer
 from api.guard import caller_of
-from api.parameters import idempotency_key
+from api.parameters import idempotency_key, if_match
 from domain.commands import Command
-from domain.ledger import Caller, Ledger
+from domain.ledger import ANY_VERSION, Caller, Ledger, OnlyAt
 
 COMMANDS_AT_ONCE_MAX = 8
 """Commands run in threads; more than the database has connections for would only wait there."""
@@ -22,15 +22,22 @@ REPLAYED_HEADER = "Idempotent-Replayed"
 
 
 class Asked(NamedTuple):
-    """Who asks for a command, under which idempotency key, and the answer to be."""
+    """Who asks for a command, under which idempotency key, for which version, and the answer to be."""
 
     caller: Caller
     key: str
     response: Response
+    request: Request
+    only_at: OnlyAt = ANY_VERSION
 
 
-def _asked(request: Request, response: Response, key: Annotated[str, Depends(idempotency_key)]) -> Asked:
-    return Asked(caller_of(request), key, response)
+def _asked(
+    request: Request,
+    response: Response,
+    key: Annotated[str, Depends(idempotency_key)],
+    only_at: Annotated[OnlyAt, Depends(if_match)],
+) -> Asked:
+    return Asked(caller_of(request), key, response, request, only_at)
 
 
 AskedHere = Annotated[Asked, Depends(_asked)]
@@ -46,7 +53,7 @@ def runner(ledger: Ledger, at_once_max: int = COMMANDS_AT_ONCE_MAX) -> Run:
             limiter.append(CapacityLimiter(at_once_max))
         # The ledger waits for locks and for the disk, so it never runs on the event loop.
         answer = await to_thread.run_sync(
-            ledger.execute, command, asked.caller, asked.key, limiter=limiter[0]
+            ledger.execute, command, asked.caller, asked.key, asked.only_at, limiter=limiter[0]
         )
         if answer.is_replayed:
             asked.response.headers[REPLAYED_HEADER] = "true"

@@ -6,9 +6,14 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from domain.team.events import (
+    AccessRecorded,
+    ActApproved,
+    ActProposed,
     AdjustmentApproved,
     AdjustmentProposed,
     BillingDetailsChanged,
+    KeyCreated,
+    KeyRevoked,
     MemberJoined,
     MemberLeft,
     MemberRoleChanged,
@@ -17,7 +22,7 @@ from domain.team.events import (
     SpendingPlanSaved,
     TeamEvent,
 )
-from domain.team.state import SPENDING_PLANS_MAX, Member, ProposedAdjustment, Team
+from domain.team.state import SPENDING_PLANS_MAX, Member, ProposedAct, ProposedAdjustment, Team, TeamKey
 
 
 def apply(team: Team, event: TeamEvent) -> None:
@@ -51,6 +56,7 @@ def _role_changed(team: Team, event: MemberRoleChanged) -> None:
 
 def _left(team: Team, event: MemberLeft) -> None:
     left = team.members.pop(event.member)
+    assert all(key.member != event.member for key in team.keys.values()), "whoever leaves has no key left"
     assert left.role == event.role, "the role is not what the event says"
 
 
@@ -95,6 +101,46 @@ def _plan_saved(team: Team, event: SpendingPlanSaved) -> None:
         del team.spending_plans[next(iter(team.spending_plans))]
 
 
+def _key_created(team: Team, event: KeyCreated) -> None:
+    assert event.key_id not in team.keys, f"key {event.key_id} is there already"
+    assert event.member in team.members, f"{event.member} is no member"
+    team.keys[event.key_id] = TeamKey(
+        member=event.member, created_at=event.recorded_at, expires_at=event.expires_at, scopes=event.scopes
+    )
+
+
+def _key_revoked(team: Team, event: KeyRevoked) -> None:
+    revoked = team.keys.pop(event.key_id)
+    assert revoked.member == event.member, "the key is another member's"
+
+
+def _act_proposed(team: Team, event: ActProposed) -> None:
+    assert event.act_id not in team.acts, f"{event.act_id} is proposed already"
+    # What is too old to be approved goes, so that what waits stays bounded.
+    team.acts = {each: act for each, act in team.acts.items() if not act.is_late(event.recorded_at)}
+    team.acts[event.act_id] = ProposedAct(
+        act_id=event.act_id,
+        operation=event.operation,
+        command=event.command,
+        proposed_by=event.actor,
+        proposed_at=event.recorded_at,
+        amount_micros=event.amount_micros,
+        reason=event.reason,
+    )
+
+
+def _act_approved(team: Team, event: ActApproved) -> None:
+    proposed = team.acts.pop(event.act_id)
+    assert (proposed.operation, proposed.proposed_by) == (event.operation, event.proposed_by), (
+        "what was approved is not what was proposed"
+    )
+    assert proposed.proposed_by.id != event.actor.id, "whoever proposed it approved it"
+
+
+def _access(_team: Team, _event: AccessRecorded) -> None:
+    """Nothing is other than before: the event is the trace."""
+
+
 _APPLY: dict[type[TeamEvent], Callable[[Team, Any], None]] = {
     MemberJoined: _joined,
     MemberRoleChanged: _role_changed,
@@ -105,4 +151,9 @@ _APPLY: dict[type[TeamEvent], Callable[[Team, Any], None]] = {
     AdjustmentProposed: _proposed,
     AdjustmentApproved: _approved,
     SpendingPlanSaved: _plan_saved,
+    KeyCreated: _key_created,
+    KeyRevoked: _key_revoked,
+    ActProposed: _act_proposed,
+    ActApproved: _act_approved,
+    AccessRecorded: _access,
 }

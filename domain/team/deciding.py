@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from datetime import datetime
-from typing import TypedDict, get_args
+from typing import get_args
 
-from domain.actors import Actor
 from domain.amounts import AMOUNT_MAX, format_credits
 from domain.commands import BillingDetails, MemberRole, PaymentMethod
 from domain.errors import (
@@ -21,7 +20,7 @@ from domain.errors import (
     UnknownPaymentMethod,
 )
 from domain.team.card_numbers import refuse_card_numbers
-from domain.team.decision import TeamDecision
+from domain.team.decision import TeamDecision, said
 from domain.team.events import (
     AdjustmentApproved,
     AdjustmentDirection,
@@ -34,6 +33,8 @@ from domain.team.events import (
     PaymentMethodSet,
     SpendingPlanSaved,
 )
+from domain.team.keys import revoke_keys_of
+from domain.team.ranks import require_rank
 from domain.team.state import Member, ProposedAdjustment
 from domain.volumes import SavedPlan
 
@@ -64,10 +65,11 @@ _ROLES: tuple[str, ...] = get_args(MemberRole)
 def add_member(decision: TeamDecision, member: str, role: MemberRole) -> None:
     """The member is in the team, in the role.
 
-    Raises: MemberRefused for one who is in it already or one too many; Malformed; CardNumberRefused.
+    Raises: MemberRefused for one who is in it already or one too many; RoleTooLow; Malformed; CardNumberRefused.
     """
     _check_member(decision, member)
     _check_role(role)
+    require_rank(decision, role, below=True)
     if member in decision.team.members:
         raise MemberRefused(
             f"member {member!r} is in team {decision.team.team_id!r} since "
@@ -76,32 +78,37 @@ def add_member(decision: TeamDecision, member: str, role: MemberRole) -> None:
         )
     if len(decision.team.members) >= MEMBERS_MAX:
         raise MemberRefused(f"the team has {MEMBERS_MAX} members, which is the most: remove one first")
-    decision.record(MemberJoined(**_said(decision), member=member, role=role))
+    decision.record(MemberJoined(**said(decision), member=member, role=role))
 
 
 def change_member_role(decision: TeamDecision, member: str, role: MemberRole) -> None:
     """The member has the role.
 
-    Raises: UnknownMember; MemberRefused for the role it has already, and for the last owner; Malformed; CardNumberRefused.
+    Raises: UnknownMember; MemberRefused for the role it has already, and for the last owner; RoleTooLow; Malformed;
+    CardNumberRefused.
     """
     _check_member(decision, member)
     _check_role(role)
     before = _member(decision, member).role
+    require_rank(decision, before, role, below=True)
     if before == role:
         raise MemberRefused(f"member {member!r} is {role} already", member=member)
     _keep_an_owner(decision, member)
-    decision.record(MemberRoleChanged(**_said(decision), member=member, role=role, role_before=before))
+    decision.record(MemberRoleChanged(**said(decision), member=member, role=role, role_before=before))
 
 
 def remove_member(decision: TeamDecision, member: str) -> None:
     """The member is not in the team.
 
-    Raises: UnknownMember; MemberRefused for the last owner; Malformed; CardNumberRefused.
+    The member's keys are revoked. Raises: UnknownMember; MemberRefused for the last owner; RoleTooLow; Malformed;
+    CardNumberRefused.
     """
     _check_member(decision, member)
     role = _member(decision, member).role
+    require_rank(decision, role, below=True)
     _keep_an_owner(decision, member)
-    decision.record(MemberLeft(**_said(decision), member=member, role=role))
+    revoke_keys_of(decision, member)
+    decision.record(MemberLeft(**said(decision), member=member, role=role))
 
 
 def _member(decision: TeamDecision, member: str) -> Member:
@@ -174,7 +181,7 @@ def set_billing_details(decision: TeamDecision, details: BillingDetails) -> None
             f"locale {details.locale[:20]!a} is none such as 'de', 'de_DE' or 'zh_Hant_TW'",
             field="locale",
         )
-    decision.record(BillingDetailsChanged(**_said(decision), details=details))
+    decision.record(BillingDetailsChanged(**said(decision), details=details))
 
 
 def set_payment_method(decision: TeamDecision, method: PaymentMethod) -> None:
@@ -199,7 +206,7 @@ def set_payment_method(decision: TeamDecision, method: PaymentMethod) -> None:
     if not _LAST_FOUR.fullmatch(method.last_four):
         raise Malformed("last_four is not exactly four digits such as '4242'", field="last_four")
     _check_expiry(method, decision.at)
-    decision.record(PaymentMethodSet(**_said(decision), method=method))
+    decision.record(PaymentMethodSet(**said(decision), method=method))
 
 
 def _check_expiry(method: PaymentMethod, at: datetime) -> None:
@@ -227,7 +234,7 @@ def remove_payment_method(decision: TeamDecision) -> None:
     refuse_card_numbers(reason=decision.reason)
     if decision.team.payment_method is None:
         raise UnknownPaymentMethod(f"team {decision.team.team_id!r} has no payment method to remove")
-    decision.record(PaymentMethodRemoved(**_said(decision)))
+    decision.record(PaymentMethodRemoved(**said(decision)))
 
 
 # --- adjustments by two persons ---
@@ -254,7 +261,7 @@ def propose_adjustment(decision: TeamDecision, direction: AdjustmentDirection, a
     adjustment_id = f"adjustment-{decision.team.version + 1}"
     decision.record(
         AdjustmentProposed(
-            **_said(decision), adjustment_id=adjustment_id, direction=direction, amount_micros=amount_micros
+            **said(decision), adjustment_id=adjustment_id, direction=direction, amount_micros=amount_micros
         )
     )
     return adjustment_id
@@ -279,7 +286,7 @@ def approve_adjustment(decision: TeamDecision, adjustment_id: str) -> ProposedAd
         )
     decision.record(
         AdjustmentApproved(
-            **_said(decision),
+            **said(decision),
             adjustment_id=adjustment_id,
             direction=proposed.direction,
             amount_micros=proposed.amount_micros,
@@ -302,27 +309,7 @@ def save_spending_plan(decision: TeamDecision, plan: SavedPlan) -> None:
     refuse_card_numbers(audience=plan.audience, reason=decision.reason)
     _check_text("audience", plan.audience, 200)
     assert plan.plan_id == next_plan_id(decision), "a plan is named by the version of its event"
-    decision.record(SpendingPlanSaved(**_said(decision), plan=plan))
-
-
-class _Said(TypedDict):
-    """What every event says."""
-
-    team_id: str
-    recorded_at: datetime
-    actor: Actor
-    correlation_id: str | None
-    reason: str | None
-
-
-def _said(decision: TeamDecision) -> _Said:
-    return _Said(
-        team_id=decision.team.team_id,
-        recorded_at=decision.at,
-        actor=decision.actor,
-        correlation_id=decision.correlation_id,
-        reason=decision.reason,
-    )
+    decision.record(SpendingPlanSaved(**said(decision), plan=plan))
 
 
 def _check_text(field: str, text: str, most: int) -> None:

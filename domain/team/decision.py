@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TypedDict
 
 from domain.actors import Actor
 from domain.team.applying import apply
@@ -37,3 +38,24 @@ class TeamDecision:
         """The event is applied and will be written."""
         apply(self.team, event)
         self.events.append(event)
+
+
+class Said(TypedDict):
+    """What every event says."""
+
+    team_id: str
+    recorded_at: datetime
+    actor: Actor
+    correlation_id: str | None
+    reason: str | None
+
+
+def said(decision: TeamDecision) -> Said:
+    """What every event of the decision says."""
+    return Said(
+        team_id=decision.team.team_id,
+        recorded_at=decision.at,
+        actor=decision.actor,
+        correlation_id=decision.correlation_id,
+        reason=decision.reason,
+    )

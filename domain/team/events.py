@@ -111,6 +111,56 @@ class SpendingPlanSaved(TeamEvent, frozen=True, kw_only=True, omit_defaults=True
     plan: SavedPlan
 
 
+class KeyCreated(TeamEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """A member has another API key; its secret was shown once, and nobody keeps it. ``scopes`` None: all that the role may."""
+
+    TOPIC: ClassVar[str] = "KeyCreated.1"
+
+    key_id: str
+    member: str
+    expires_at: datetime | None = None
+    scopes: list[str] | None = None
+
+
+class KeyRevoked(TeamEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """The key opens nothing any more: revoked, or its member left."""
+
+    TOPIC: ClassVar[str] = "KeyRevoked.1"
+
+    key_id: str
+    member: str
+
+
+class ActProposed(TeamEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """Somebody wants what one person may not do alone: ``command``, as JSON, waits for a second one."""
+
+    TOPIC: ClassVar[str] = "ActProposed.1"
+
+    act_id: str
+    operation: str
+    command: str
+    amount_micros: int | None = None
+
+
+class ActApproved(TeamEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """A second person approved; what was proposed is done in the same transaction."""
+
+    TOPIC: ClassVar[str] = "ActApproved.1"
+
+    act_id: str
+    operation: str
+    proposed_by: Actor
+
+
+class AccessRecorded(TeamEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """Support read something of the team: once per principal, operation and hour, however often it did."""
+
+    TOPIC: ClassVar[str] = "AccessRecorded.1"
+
+    operation: str
+    hour: datetime
+
+
 TEAM_EVENTS: tuple[type[TeamEvent], ...] = (
     MemberJoined,
     MemberRoleChanged,
@@ -121,6 +171,11 @@ TEAM_EVENTS: tuple[type[TeamEvent], ...] = (
     AdjustmentProposed,
     AdjustmentApproved,
     SpendingPlanSaved,
+    KeyCreated,
+    KeyRevoked,
+    ActProposed,
+    ActApproved,
+    AccessRecorded,
 )
 """All events that a team's stream may hold."""
 

@@ -47,6 +47,9 @@ _LAST_VERSION = (
 _STATE_AT = (
     "SELECT state FROM ledger_events WHERE shard = %s AND originator_id = %s AND originator_version = %s"
 )
+KEY_COLUMNS = "key_id, name, role, secret_mac, created_at, expires_at, revoked_at, team_id, teams, actions, scopes, last_used_at"
+"""In the order of ``StoredKey``."""
+
 _EVENT = "originator_version, position, topic, state, previous_hash, hash"
 
 
@@ -404,11 +407,16 @@ class PostgresAccountReads:
 
     async def key(self, key_id: str) -> StoredKey | None:
         """The API key of that id."""
-        rows = await self._first_rows(
-            "SELECT key_id, name, role, secret_mac, created_at, expires_at, revoked_at FROM api_key WHERE key_id = %s",
-            (key_id,),
-        )
+        rows = await self._first_rows(f"SELECT {KEY_COLUMNS} FROM api_key WHERE key_id = %s", (key_id,))  # noqa: S608 - from constants
         return StoredKey(*rows[0]) if rows else None
+
+    async def keys_of(self, team_id: str) -> list[StoredKey]:
+        """The API keys that belong to a team."""
+        rows = await self._first_rows(
+            f"SELECT {KEY_COLUMNS} FROM api_key WHERE team_id = %s ORDER BY created_at",  # noqa: S608 - from constants
+            (team_id,),
+        )
+        return [StoredKey(*row) for row in rows]
 
     async def missing(self) -> list[str]:
         """What is missing before requests can be answered."""

@@ -19,6 +19,8 @@ PATH: dict[str, Any] = {
     "payment_reference": "pay-1",
     "invoice": "CO-2026-000001",
     "line": 1,
+    "key_id": "0" * 12,
+    "act_id": "act-1",
     "issuer_id": "main",
     "work_id": "poster",
 }
@@ -74,6 +76,9 @@ BODIES: dict[str, Any] = {
     "add_member": {"member": "mira", "role": "owner"},
     "change_member_role": {"role": "admin"},
     "remove_member": {},
+    "create_key": {"member": "mira"},
+    "revoke_key": {},
+    "approve_act": {},
     "set_billing_details": DETAILS,
     "set_payment_method": METHOD,
     "remove_payment_method": {},

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 
 import pytest
 import structlog
 
 from api.app import Behind, create_api
-from api.keys import KeyRing, StoredKey, key_text, new_key, secret_mac
-from api.roles import ROLES
+from api.gate import Gate
+from api.keys import KeyRing, Parts, StoredKey, key_text, new_key, secret_mac
+from api.roles import SERVICE_ROLES
+from domain.commands import AddMember, CreateKey, MemberRole
+from domain.ledger import Caller as LedgerCaller
 from domain.ledger import Ledger
 from infra.signing import SigningKey
 from tests.asgi import Http, serving
@@ -44,8 +48,12 @@ def plain_logs() -> Iterator[None]:
 def stage() -> Iterator[tuple[MemoryLedger, Http]]:
     """One ledger and one API for all tests, which takes a while to build; ``ledger`` clears it for each."""
     memory = MemoryLedger()
-    ring = KeyRing(memory, PEPPER, now=lambda: memory.now)
-    with serving(create_api(behind(memory), key_ring=ring, wait_seconds=0.05)) as client:
+    # Nothing is believed for longer than a request, because the ledger is another one for each test.
+    ring = KeyRing(memory, PEPPER, now=lambda: memory.now, elapsed=count(step=10).__next__)
+    built = behind(memory)
+    gate = Gate(ring, built.ledger, now=lambda: memory.now)
+    memory.when_cleared = gate.forget
+    with serving(create_api(built, gate=gate, wait_seconds=0.05)) as client:
         yield memory, client
 
 
@@ -92,6 +100,27 @@ def give_key(memory: MemoryLedger, role: str, name: str | None = None, **changes
     return key_text(parts)
 
 
+def give_member_key(memory: MemoryLedger, team_id: str, member: str, role: MemberRole, **terms: Any) -> str:
+    """A live key of a member of a team, who joins it in the role unless already in it."""
+    desk = Ledger(memory, memory.current, QUOTE_KEYS)
+    founder = LedgerCaller("the founder", "operator")
+    if member not in memory.teams[team_id].paperwork.members:
+        desk.execute(AddMember(team_id=team_id, member=member, role=role), founder, f"join {member}")
+    made = f"key {len(memory.keys)}"
+    key_id = desk.execute(CreateKey(team_id=team_id, member=member, **terms), founder, made).key_id
+    assert key_id is not None
+    parts = Parts(key_id, new_key().secret)
+    memory.keys[key_id] = StoredKey(
+        key_id=key_id,
+        name=f"team {team_id}",
+        role="team",
+        secret_mac=secret_mac(PEPPER, parts.secret),
+        created_at=memory.now,
+        team_id=team_id,
+    )
+    return key_text(parts)
+
+
 class Caller:
     """Sends requests with one key; every command gets a fresh idempotency key unless it is given one."""
 
@@ -120,14 +149,16 @@ def http(stage: tuple[MemoryLedger, Http], ledger: MemoryLedger) -> Http:
 
 @pytest.fixture
 def operator(http: Http, ledger: MemoryLedger) -> Caller:
-    """A caller who may do everything."""
-    return Caller(http, give_key(ledger, "operator"))
+    """A caller who may do everything alone, on every team."""
+    return Caller(http, give_key(ledger, "break-glass", "the operator"))
 
 
 @pytest.fixture
 def callers(http: Http, ledger: MemoryLedger) -> dict[str, Caller]:
-    """A caller of every role, and one without a key under the name 'nobody'."""
-    return {role: Caller(http, give_key(ledger, role)) for role in ROLES} | {"nobody": Caller(http, None)}
+    """A caller of every role of services, and one without a key under the name 'nobody'."""
+    return {role: Caller(http, give_key(ledger, role)) for role in SERVICE_ROLES} | {
+        "nobody": Caller(http, None)
+    }
 
 
 @pytest.fixture

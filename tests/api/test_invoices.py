@@ -214,7 +214,9 @@ def test_a_statement_of_account_and_revenue_are_told_to_who_may_read_invoices(
     asked = {"from": "2026-11-01T00:00:00Z", "until": "2026-12-01T00:00:00Z"}
 
     told = auditor.get("/v1/accounts/acme/statement-of-account", **asked)
-    refused = acme.get("/v1/accounts/acme/statement-of-account", **asked)
+    refused = Caller(acme.http, give_key(ledger, "operator")).get(
+        "/v1/accounts/acme/statement-of-account", **asked
+    )
     revenue = auditor.get("/v1/accounts/acme/revenue").json()
 
     assert (told.status_code, told.text) == (200, "csv,2\n")

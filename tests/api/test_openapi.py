@@ -32,7 +32,7 @@ def test_every_operation_declares_its_problems_and_its_roles() -> None:
             assert all("application/problem+json" in each["content"] for each in problems.values()), path
             if path not in {"/livez", "/readyz", "/v1/signing-key"}:
                 assert {"401", "403"} <= set(problems), path
-                assert operation["security"] == [{"api_key": []}]
+                assert operation["security"] == [{"api_key": []}, {"token": []}]
                 assert operation["x-roles"]
 
 

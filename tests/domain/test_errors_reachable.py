@@ -24,7 +24,7 @@ from domain.amounts import AMOUNT_MAX
 from domain.errors import LedgerError
 from domain.issuer.deciding import require_details
 from domain.issuer.state import Issuer
-from domain.ledger import Answer, Caller, Ledger
+from domain.ledger import ANY_VERSION, Answer, Caller, Ledger, OnlyAt, SecondPerson
 from domain.plans import load_plan
 from domain.quotes import sign_quote
 from domain.terms import LimitTerms
@@ -57,6 +57,20 @@ class Desk:
         self._asked += 1
         command = kind(**{"team_id": "acme", **fields})
         return self._ledger.execute(command, Caller(by, "operator"), key or f"key-{self._asked}")
+
+    def ask_as(
+        self,
+        by: str,
+        acting_as: str,
+        kind: Callable[..., c.Command],
+        *,
+        only_at: OnlyAt = ANY_VERSION,
+        **fields: Any,
+    ) -> Answer:
+        self._asked += 1
+        alone = SecondPerson("grant_credits", micros(100)) if acting_as == "support" else None
+        caller = Caller(by, acting_as, second_person=alone)
+        return self._ledger.execute(kind(team_id="acme", **fields), caller, f"key-{self._asked}", only_at)
 
     def use(self, record_id: str = "r1", units: str | int = 30, **changes: Any) -> None:
         self.memory.use(a_usage_record(record_id, units, occurred=WHEN, **changes))
@@ -482,6 +496,39 @@ def _(desk: Desk) -> None:
 def _(desk: Desk) -> None:
     for _ in range(2):
         desk.ask(c.StartWork, work_id="poster", brief=WorkText(goal="a poster", audience="visitors"))
+
+
+@scene("role_too_low")
+def _(desk: Desk) -> None:
+    desk.ask(c.AddMember, member="adam", role="admin")
+    desk.ask_as("member:adam", "admin", c.AddMember, member="eve", role="admin")
+
+
+@scene("unknown_key")
+def _(desk: Desk) -> None:
+    desk.ask(c.RevokeKey, key_id="000000000000")
+
+
+@scene("key_refused")
+def _(desk: Desk) -> None:
+    desk.ask(c.AddMember, member="mira", role="member")
+    for _ in range(3):
+        desk.ask(c.CreateKey, member="mira")
+
+
+@scene("unknown_act")
+def _(desk: Desk) -> None:
+    desk.ask(c.ApproveAct, act_id="act-1")
+
+
+@scene("act_refused")
+def _(desk: Desk) -> None:
+    desk.ask_as("sam", "support", c.GrantCredits, amount_micros=micros(500))
+
+
+@scene("version_passed")
+def _(desk: Desk) -> None:
+    desk.ask_as("ann", "operator", c.SuspendAccount, only_at=OnlyAt(version=1))
 
 
 @scene("member_refused")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from domain.ticking import tick
 from domain.times import instant_text
 from domain.usage import UsageRecord
 from infra.postgres.account_reads import AsyncShards, PostgresAccountReads
+from infra.postgres.api_keys import ServedKeys
 from infra.postgres.batch_writer import PostgresBatchStore
 from infra.postgres.catalogue_store import PostgresCatalogue
 from infra.postgres.dead_letters import LetterFilter
@@ -73,7 +74,7 @@ class LedgerOverHttp:
     """One PostgreSQL ledger with its two doors: HTTP for operators, a partition of a stream for usage."""
 
     def __init__(self, wiring: Wiring, catalogue: PostgresCatalogue, clock: StoryClock, http: Http) -> None:
-        text, _ = wiring.keys.create("story teller", "operator")
+        text, _ = wiring.keys.create("story teller", "break-glass", timedelta(hours=8))
         self.operator = Caller(http, text)
         self.clock = clock
         self.shards = wiring.shards
@@ -156,7 +157,7 @@ def ledger_over_http(database_url: str, state_directory: Path) -> Iterator[Ledge
             accounts=reads,
             statements=wiring.statement,
             catalogue=catalogue,
-            keys=reads,
+            keys=ServedKeys(reads, wiring.keys),
             readiness=reads,
             pepper=wiring.pepper,
             quote_keys=wiring.quote_keys,

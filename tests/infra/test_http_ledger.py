@@ -82,12 +82,12 @@ def world(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[World]:
         memory = MemoryLedger(datetime.now(UTC))
         memory.publish(unit_card())
         with serving(create_api(behind(memory), wait_seconds=0.05)) as http:
-            yield opened(MemoryWorld(memory, Caller(http, give_key(memory, "operator"))))
+            yield opened(MemoryWorld(memory, Caller(http, give_key(memory, "break-glass"))))
         return
     url = request.getfixturevalue("database_url")
     with Wiring(Settings(database_url=url, state_directory=tmp_path)) as wiring:
         wiring.catalogue.publish(unit_card(), TESTER)
-        key, _ = wiring.keys.create("tester", "operator")
+        key, _ = wiring.keys.create("tester", "break-glass", timedelta(hours=8))
         with serving(wiring.api()) as http:
             yield opened(PostgresWorld(wiring, Caller(http, key)))
 
@@ -231,7 +231,7 @@ def test_a_story_may_set_the_clock_of_commands_and_answers(database_url: str, tm
     clock = datetime(2026, 11, 1, 12, tzinfo=UTC)
     settings = Settings(database_url=database_url, state_directory=tmp_path)
     with Wiring(settings, now=lambda: clock) as wiring:
-        key, _ = wiring.keys.create("tester", "operator")
+        key, _ = wiring.keys.create("tester", "break-glass", timedelta(hours=8))
         with serving(wiring.api()) as http:
             operator = Caller(http, key)
             operator.post("/v1/accounts", {"team_id": "acme"})
@@ -250,7 +250,7 @@ def test_a_story_may_set_the_clock_of_commands_and_answers(database_url: str, tm
 def test_a_statement_that_is_behind_says_so_and_is_waited_for(database_url: str, tmp_path: Any) -> None:
     """I25."""
     with Wiring(Settings(database_url=database_url, state_directory=tmp_path)) as wiring:
-        key, _ = wiring.keys.create("tester", "operator")
+        key, _ = wiring.keys.create("tester", "break-glass", timedelta(hours=8))
         with serving(wiring.api()) as http:
             operator = Caller(http, key)
             opened(PostgresWorld(wiring, operator))
@@ -291,12 +291,12 @@ def test_a_principal_has_at_most_two_live_keys_of_one_role(database_url: str, tm
     from domain.errors import Refused
 
     with Wiring(Settings(database_url=database_url, state_directory=tmp_path)) as wiring:
-        first, _ = wiring.keys.create("pipeline", "ingest")
-        wiring.keys.create("pipeline", "ingest")
+        first, _ = wiring.keys.create("pipeline", "auditor")
+        wiring.keys.create("pipeline", "auditor")
         with pytest.raises(Refused, match="2 live keys"):
-            wiring.keys.create("pipeline", "ingest")
+            wiring.keys.create("pipeline", "auditor")
         with pytest.raises(Refused, match="one principal has one role"):
-            wiring.keys.create("pipeline", "operator")
+            wiring.keys.create("pipeline", "break-glass", timedelta(hours=8))
         kept = wiring.keys.all()
 
     assert len(kept) == 2

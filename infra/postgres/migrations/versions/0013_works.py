@@ -5,7 +5,7 @@ from alembic import op
 from infra.postgres.migrations import run_sql
 
 revision = "0013"
-down_revision: str | None = "0011"
+down_revision: str | None = "0012"
 
 
 def upgrade() -> None:
