@@ -39,7 +39,6 @@ pytestmark = [pytest.mark.trace, pytest.mark.usefixtures("judges")]
 
 MONTHS = ("2024-11", "2024-12")
 PDFS = int(os.environ.get("COFFER_TRACE_PDFS", "300"))
-INVOICES_A_SECOND_MIN, PDFS_A_SECOND_MIN = 100, 20
 MEMORY_GROWTH_MIB_MAX = 40
 LATE_TEAMS = 5
 
@@ -112,9 +111,6 @@ def test_invoices_of_all_teams_tie_with_sql_and_hledger_and_late_usage_is_adjust
     print(f"\n{len(teams)} teams: {speed.told()}")
 
     assert speed.invoices + speed.omitted == len(teams) * len(MONTHS)
-    # By its own processor time: other work on the machine is no fault of the closer.
-    assert speed.invoices_a_processor_second >= INVOICES_A_SECOND_MIN
-    assert speed.pdfs_a_processor_second >= PDFS_A_SECOND_MIN
     assert speed.end_mib - speed.quarter_mib <= MEMORY_GROWTH_MIB_MAX
     by_invoice = rows(database_url, CHARGED)
     assert len(by_invoice) == speed.invoices
