@@ -33,6 +33,7 @@ from infra.cli import (
     stream,
     team,
     up,
+    works,
 )
 from infra.cli.session import REFUSED
 
@@ -70,6 +71,9 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         quotes.quote,
         payments.topup_show,
         adjusting.adjustments,
+        works.contexts,
+        works.signing_key,
+        works.verify_handover,
     ),
     "Change": (
         accounts.suspend,
@@ -84,6 +88,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         adjusting.adjust,
         adjusting.approve,
         quotes.quote_withdraw,
+        works.forget,
     ),
     "Catalogue": (catalogue.publish,),
     "Stream": (stream.offset,),
@@ -113,6 +118,7 @@ app.add_typer(disputes.dispute, name="dispute", rich_help_panel="Change")
 app.add_typer(invoices.invoice, name="invoice", rich_help_panel="Change")
 app.add_typer(invoices.issuer, name="issuer", rich_help_panel="Change")
 app.add_typer(team.team, name="team", rich_help_panel="Change")
+app.add_typer(works.work, name="work", rich_help_panel="Change")
 app.add_typer(demo.demo, name="demo", rich_help_panel="Run")
 app.add_typer(catalogue.sources, name="sources", rich_help_panel="Catalogue")
 app.add_typer(stream.dlq, name="dlq", rich_help_panel="Stream")
