@@ -35,9 +35,12 @@ from api.ports import (
 from api.queries import MIN_VERSION_WAIT_SECONDS, Queries
 from api.rates import Rates
 from api.reads import plan_routes, rate_card_routes, read_routes
+from api.spending import spending_routes
+from api.spending_queries import SpendingQueries
 from api.tokens import TokenReader
 from api.works import signing_key_routes, work_read_routes
 from domain.ledger import Ledger
+from projections.spending import SpendingView
 
 Closing = Callable[[], Awaitable[None]]
 
@@ -62,6 +65,7 @@ class Behind:
     issuers: IssuerStore
     works: WorkReads
     signing_key: PublicKey
+    spending: SpendingView
     tokens: TokenReader | None = None
     rates: Rates | None = None
 
@@ -73,7 +77,18 @@ class Behind:
     def queries(self, wait_seconds: float = MIN_VERSION_WAIT_SECONDS) -> Queries:
         """The questions that may be asked of it."""
         cursors = Cursors(self.pepper)
-        return Queries(self.accounts, self.statements, self.catalogue, cursors, self.quote_keys, wait_seconds)
+        spending = SpendingQueries(
+            self.accounts, self.catalogue, self.spending, self.statements, self.invoices, wait_seconds
+        )
+        return Queries(
+            self.accounts,
+            self.statements,
+            self.catalogue,
+            cursors,
+            self.quote_keys,
+            wait_seconds,
+            spending=spending,
+        )
 
 
 def create_api(
@@ -115,6 +130,7 @@ def routed(
 
     app.include_router(command_routes(behind.ledger))
     app.include_router(read_routes(queries))
+    app.include_router(spending_routes(queries.spending))
     app.include_router(audit_routes(queries.audits))
     app.include_router(invoice_routes(behind.invoices, Cursors(behind.pepper)))
     app.include_router(document_routes(behind.invoices))
@@ -139,7 +155,19 @@ def published() -> dict[str, Any]:
     nothing = cast("Any", None)
     app = routed(
         Behind(
-            nothing, nothing, nothing, nothing, nothing, nothing, b"", (), nothing, nothing, nothing, nothing
+            nothing,
+            nothing,
+            nothing,
+            nothing,
+            nothing,
+            nothing,
+            b"",
+            (),
+            nothing,
+            nothing,
+            nothing,
+            nothing,
+            nothing,
         )
     )
     return document_of(app)

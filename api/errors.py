@@ -91,6 +91,12 @@ class UnknownRateCard(Unknown):
     code = "unknown_rate_card"
 
 
+class UnknownSpendingPlan(Unknown):
+    """The team has saved no such spending plan of late."""
+
+    code = "unknown_spending_plan"
+
+
 class UnknownDenial(Unknown):
     """The team has no denial at that version, or not yet at the moment asked for."""
 
@@ -218,6 +224,7 @@ STATUS: dict[type[Exception], Answered] = {
     MethodRefused: Answered(405, "The path has no such method"),
     VersionNotReached: Answered(409, "The version is not there yet"),
     UnknownRateCard: Answered(404, "No such rate card"),
+    UnknownSpendingPlan: Answered(404, "No such spending plan"),
     UnknownDenial: Answered(404, "No such denial"),
     UnknownInvoiceLine: Answered(404, "The document has no such line"),
     EventsArchived: Answered(409, "The events are archived"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime
 from typing import NamedTuple, TypeVar
@@ -137,11 +138,13 @@ async def computed(
     compute: Callable[[AccountIndex], T],
     *,
     over: Replayed | None = None,
+    apart: bool = False,
 ) -> T:
     """What ``compute`` makes of the team's index; it is called again for each part that it turns out to need.
 
     Most answers need none, so nothing is read ahead. ``compute`` must not change what it is given before it has asked for
-    all that it needs. With ``over`` the index is that of the replay at its version.
+    all that it needs. With ``over`` the index is that of the replay at its version; ``apart``, what
+    takes long is worked out in a thread.
     """
     fetched = over.fetched if over else FetchedIndex()
     index = over.replay.index if over else fetched
@@ -150,7 +153,7 @@ async def computed(
     fetched.charges.clear()
     while True:
         try:
-            return compute(index)
+            return await asyncio.to_thread(compute, index) if apart else compute(index)
         except _NotFetched as missing:
             await _fetch_entry(accounts, team_id, fetched, missing.kind, missing.key)
         except _LatestNotFetched as listing:

@@ -32,7 +32,16 @@ _REPLAYED = {
     "schema": {"type": "string", "const": "true"},
 }
 _ERRORS_OF_EVERY_ROUTE = (413, 431, 500)
-_QUESTIONS = frozenset({"estimate_usage", "give_quote"})
+_QUESTIONS = frozenset(
+    {
+        "estimate_usage",
+        "estimate_uses",
+        "give_quote",
+        "plan_spending",
+        "preflight_uses",
+        "review_account",
+    }
+)
 """Asked by POST because of their bodies; they change nothing and need no key."""
 _RESPONSES: dict[int, str] = {
     400: "A header or a cursor is missing or wrong",

@@ -32,6 +32,7 @@ from api.index_reads import computed
 from api.moments import NOW, Moment, Moments
 from api.ports import AccountOnFile, AccountReads, CatalogueReads, StatementReads, StoredEvent
 from api.quoting import quote_answer
+from api.spending_queries import SpendingQueries
 from api.team_queries import TeamQueries
 from domain.account.decision import account_id
 from domain.account.estimating import Estimate, estimate
@@ -75,7 +76,10 @@ class Queries:
         cursors: Cursors,
         quote_keys: Sequence[bytes],
         wait_seconds: float = MIN_VERSION_WAIT_SECONDS,
+        *,
+        spending: SpendingQueries | None = None,
     ) -> None:
+        self._spending = spending
         self._accounts = accounts
         self._statements = statements
         self._catalogue = catalogue
@@ -85,6 +89,12 @@ class Queries:
         self.accounts = AccountQueries(accounts, self._moments)
         self.teams = TeamQueries(accounts, cursors)
         self.audits = Audits(accounts, self._moments, cursors)
+
+    @property
+    def spending(self) -> SpendingQueries:
+        """Questions about planned and past spending."""
+        assert self._spending is not None, "asked of who was given no spending to read"
+        return self._spending
 
     async def statement(
         self, team_id: str, page: Page, asked: StatementFilter, moment: Moment = NOW

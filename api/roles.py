@@ -73,7 +73,20 @@ TABLE: tuple[Line, ...] = (
         "read balance, lots, holds, limits and plan; estimate",
         "own | own | own | own | - | any | any | any | any",
         "read_account read_balance list_lots list_holds read_hold list_limits read_plan read_auto_top_up list_plans"
-        " list_rate_cards read_rate_card estimate_usage list_members",
+        " list_rate_cards read_rate_card estimate_usage estimate_uses preflight_uses plan_spending list_spending_plans"
+        " list_members",
+    ),
+    _line(
+        "spending",
+        "read what everybody in a team spent, and review it before it is handed over",
+        "- | - | own | own | - | any | any | - | any",
+        "read_spending read_spending_plan_actual review_account",
+    ),
+    _line(
+        "plans",
+        "save a spending plan",
+        "- | own | own | own | - | - | - | - | any",
+        "save_spending_plan",
     ),
     _line(
         "usage",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from infra.postgres.ledger_store import Clock, PostgresLedgerStore
     from infra.postgres.read_models import PostgresStatement
     from infra.postgres.shards import ShardMap
+    from infra.postgres.spending_model import PostgresSpending
     from infra.postgres.stream_state import StreamState
     from infra.signing import SigningKey
     from infra.works import WorkDesk
@@ -181,6 +182,13 @@ class Wiring:
         return PostgresStatement(self.shards)
 
     @cached_property
+    def spending(self) -> PostgresSpending:
+        """Reads of spending."""
+        from infra.postgres.spending_model import PostgresSpending
+
+        return PostgresSpending(self.shards)
+
+    @cached_property
     def invoices(self) -> InvoiceDesk:
         """Reads of invoices, and who sells."""
         from infra.invoices import InvoiceDesk
@@ -284,6 +292,7 @@ class Wiring:
             signing_key=self.signing_key,
             tokens=self._tokens(),
             rates=self._rates(),
+            spending=self.spending,
         )
 
     def _tokens(self) -> TokenReader | None:

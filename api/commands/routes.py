@@ -13,6 +13,7 @@ from api.commands.keys import key_routes
 from api.commands.limits import limit_routes
 from api.commands.payments import payment_routes
 from api.commands.running import COMMANDS_AT_ONCE_MAX, runner
+from api.commands.spending import spending_routes
 from api.commands.team import team_routes
 from api.commands.works import work_routes
 from api.guard import GuardedRoute
@@ -34,6 +35,7 @@ def command_routes(ledger: Ledger, at_once_max: int = COMMANDS_AT_ONCE_MAX) -> A
         key_routes,
         invoice_routes,
         work_routes,
+        spending_routes,
     ):
         routes(router, run)
     return router

@@ -19,7 +19,19 @@ from domain.spending.authority import MAY, Remedy, who_may
 from domain.team.state import Team
 from domain.times import instant_text
 
-CheckName = Literal["plan", "price", "available_credits", "limits", "role", "payment_details", "task_volume"]
+CheckName = Literal[
+    "plan",
+    "price",
+    "available_credits",
+    "limits",
+    "role",
+    "payment_details",
+    "task_volume",
+    "charges",
+    "invoices",
+    "role_permissions",
+    "next_use",
+]
 TASKS_MAX = OPEN_HOLDS_MAX
 """So many tasks are looked at in one preflight: more could not hold credits at once."""
 

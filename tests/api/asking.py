@@ -16,6 +16,7 @@ PATH: dict[str, Any] = {
     "quote_id": "quote-3",
     "limit_id": "day",
     "member": "mira",
+    "plan_id": "plan-3",
     "payment_reference": "pay-1",
     "invoice": "CO-2026-000001",
     "line": 1,
@@ -43,6 +44,9 @@ AUTO = {
     "money_cap_minor": 2_000,
 }
 WHY = {"reason": "x"}
+
+USE = {"action": "image.generate", "meters": {"units": "1"}}
+VOLUME = USE | {"low": 1, "expected": 20, "high": 300}
 
 BODIES: dict[str, Any] = {
     "open_account": {"team_id": "other"},
@@ -97,6 +101,11 @@ BODIES: dict[str, Any] = {
     "check_handover": {"next_use": PLANNED[0]},
     "erase_contexts": {"reason": "asked for it"},
     "save_work": {"files": ["poster.png"], "links": ["https://example.org/poster.png"]},
+    "save_spending_plan": {"audience": "the film team", "days": 10, "volumes": [VOLUME]},
+    "plan_spending": {"days": 10, "volumes": [VOLUME]},
+    "estimate_uses": {"uses": [USE, USE]},
+    "preflight_uses": {"tasks": [USE | {"times": 3}], "member": "mira"},
+    "review_account": {"next_use": USE},
     "estimate_usage": {"action": "image.generate", "meters": {"units": "1"}},
     "give_quote": {"action": "image.generate", "meters": {"units": "12"}},
 }

@@ -21,6 +21,7 @@ from infra.signing import SigningKey
 from tests.asgi import Http, serving
 from tests.builders import unit_card
 from tests.memory_invoices import MemoryInvoices
+from tests.memory_spending import MemorySpending
 from tests.memory_store import MemoryLedger
 from tests.memory_works import MemoryWorks
 
@@ -83,6 +84,7 @@ def behind(memory: MemoryLedger) -> Behind:
         invoices,
         works=MemoryWorks(memory),
         signing_key=SIGNING_KEY,
+        spending=MemorySpending(memory),
     )
 
 

@@ -22,7 +22,14 @@ from tests.domain.paperwork import DIGEST, SELLER, SHAPE, due, waiting
 from tests.memory_store import MemoryLedger
 
 CHARGE = usage_key("acme", SOURCE, "r1")
-QUESTIONS = {"estimate_usage", "give_quote"}
+QUESTIONS = {
+    "estimate_usage",
+    "estimate_uses",
+    "give_quote",
+    "plan_spending",
+    "preflight_uses",
+    "review_account",
+}
 WITHOUT_KEY = {"set_issuer"}
 """What is set, not done: the same again changes nothing."""
 PAPERWORK = {
@@ -174,7 +181,7 @@ def on_stage(acme: Caller, ledger: MemoryLedger) -> Stage:
 
 def test_every_command_is_told_here() -> None:
     assert set(COMMANDS) == set(BODIES) - QUESTIONS - WITHOUT_KEY
-    assert len(COMMANDS) == 46
+    assert len(COMMANDS) == 47
 
 
 @pytest.mark.parametrize("name", COMMANDS)

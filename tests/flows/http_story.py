@@ -169,6 +169,7 @@ def ledger_over_http(database_url: str, state_directory: Path) -> Iterator[Ledge
             issuers=wiring.invoices,
             works=wiring.works,
             signing_key=wiring.signing_key,
+            spending=wiring.spending,
         )
         http = closing.enter_context(serving(create_api(behind, closing=reading.close)))
         ledger = LedgerOverHttp(wiring, catalogue, clock, http)

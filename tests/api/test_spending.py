@@ -1,0 +1,177 @@
+"""Know before you spend, over HTTP: estimate, preflight, plan, what was spent, and whether it may be handed over."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from tests.api.asking import DETAILS, METHOD
+from tests.api.conftest import Caller
+from tests.builders import a_usage_record
+from tests.memory_store import START, MemoryLedger
+
+ACCOUNT = "/v1/accounts/acme"
+USE = {"action": "image.generate", "meters": {"units": "30"}, "member": "mira"}
+
+
+def asked(acme: Caller, path: str, body: Any) -> Any:
+    """The answer to a question by POST."""
+    told = acme.http.post(f"{ACCOUNT}{path}", json=body, headers=acme.headers)
+    assert told.status_code == 200, told.text
+    return told.json()
+
+
+def done(acme: Caller, path: str, body: Any) -> Any:
+    told = acme.post(f"{ACCOUNT}{path}", body)
+    assert told.status_code == 201, told.text
+    return told.json()
+
+
+def used(ledger: MemoryLedger, days: int, units: int = 2) -> None:
+    """A use on each of the last days."""
+    now = ledger.now
+    for ago in range(days, 0, -1):
+        ledger.now = now - timedelta(days=ago) + timedelta(days=days)
+        occurred = ledger.now.replace(tzinfo=None).isoformat(sep=" ")
+        ledger.use(a_usage_record(f"day-{ago}", units, occurred=occurred, project="film"))
+
+
+def test_uses_are_estimated_one_after_the_other_with_the_denial_that_each_would_meet(
+    acme: Caller, ledger: MemoryLedger
+) -> None:
+    done(acme, "/limits", {"limit_id": "day", "window": "day", "cap": "50", "member": "mira"})
+
+    told = asked(
+        acme, "/estimates/many", {"uses": [USE, USE, USE | {"meters": {"units": "60"}, "member": "noor"}]}
+    )
+
+    first, second, third = told["data"]
+    assert (told["amount"], told["debt"]) == ("120", "20")
+    assert first["denied"] is None
+    assert (second["denied"]["code"], second["denied"]["limit_id"], second["denied"]["used"]) == (
+        "limit",
+        "day",
+        "30",
+    )
+    assert second["limits"][0]["is_passed"] is True
+    assert (third["denied"]["code"], third["debt"], third["available_after"]) == ("available", "20", "0")
+    assert acme.get(f"{ACCOUNT}/balance").json()["available"] == "100"
+
+
+def test_a_period_may_be_estimated_as_if_nothing_had_happened_in_it(acme: Caller) -> None:
+    told = asked(acme, "/estimates/many", {"uses": [USE], "mode": "replace"})
+
+    assert (told["mode"], told["data"][0]["debt"]) == ("replace", "30")
+
+
+def test_preflight_names_what_fails_what_would_help_and_who_may_do_it(acme: Caller) -> None:
+    done(acme, "/members", {"member": "olga", "role": "owner"})
+    done(acme, "/members", {"member": "vera", "role": "viewer"})
+    body = {"tasks": [USE | {"times": 4, "member": None}], "member": "vera"}
+
+    before = asked(acme, "/preflight", body)
+    done(acme, "/billing-details", DETAILS)
+    done(acme, "/payment-method", METHOD)
+    done(acme, "/members/vera/role", {"role": "member"})
+    done(
+        acme,
+        "/top-ups",
+        {"amount": "20", "payment_reference": "p", "cost_basis": {"price_minor": 1, "currency": "EUR"}},
+    )
+    after = asked(acme, "/preflight", body)
+
+    failing = {check["check"]: check for check in before["checks"] if not check["passes"]}
+    assert (before["passes"], set(failing)) == (False, {"available_credits", "role", "payment_details"})
+    assert (failing["available_credits"]["missing"], failing["available_credits"]["who"]) == ("20", ["olga"])
+    assert (after["passes"], after["amount"]) == (True, "120")
+
+
+def test_spending_is_told_by_what_is_asked_for_with_a_rate_and_a_forecast(
+    acme: Caller, ledger: MemoryLedger
+) -> None:
+    used(ledger, 6)
+
+    told = acme.get(f"{ACCOUNT}/spending", by="project").json()
+    by_day = acme.get(f"{ACCOUNT}/spending").json()
+    none = acme.get(f"{ACCOUNT}/spending", since="2026-01-01", until="2026-01-01")
+
+    assert [(row["project"], row["day"], row["net"], row["uses"]) for row in told["data"]] == [
+        ("film", None, "12", 6)
+    ]
+    assert (told["charged"], told["refunded"], told["net"], told["burn_rate"]) == ("12", "0", "12", "2")
+    assert told["forecast"]["stated_percent"] == 80
+    assert len(by_day["data"]) == 6
+    assert (none.status_code, none.json()["code"]) == (422, "malformed")
+
+
+def test_a_plan_tells_when_credits_run_out_and_who_may_buy_more_and_is_compared_later(
+    acme: Caller, ledger: MemoryLedger
+) -> None:
+    done(acme, "/members", {"member": "olga", "role": "owner"})
+    volume = {"action": "image.generate", "meters": {"units": "1"}, "low": 10, "expected": 90, "high": 150}
+
+    preview = asked(acme, "/spending-plans/preview", {"days": 10, "volumes": [volume]})
+    saved = done(acme, "/spending-plans", {"audience": "the film team", "days": 10, "volumes": [volume]})
+    ledger.now = START + timedelta(days=3)
+    ledger.use(a_usage_record("r1", 25, occurred=ledger.now.replace(tzinfo=None).isoformat(sep=" ")))
+    actual = acme.get(f"{ACCOUNT}/spending-plans/{saved['plan_id']}/actual").json()
+    unknown = acme.get(f"{ACCOUNT}/spending-plans/plan-99/actual")
+
+    assert [preview[path]["cost"] for path in ("low", "expected", "high")] == ["10", "90", "150"]
+    assert [preview[path]["top_up"] for path in ("low", "expected", "high")] == ["0", "0", "50"]
+    assert preview["high"]["run_out_at"] is not None
+    assert preview["may_top_up"] == ["olga"]
+    assert (saved["amount"], saved["plan_id"]) == ("90", "plan-2")
+    assert (actual["spent"], actual["is_over"], actual["plan"]["audience"]) == ("25", False, "the film team")
+    assert actual["data"] == [
+        {
+            "action": "image.generate",
+            "is_planned": True,
+            "low": 10,
+            "expected": 90,
+            "high": 150,
+            "uses": 1,
+            "net": "25",
+        }
+    ]
+    assert [plan["plan_id"] for plan in acme.get(f"{ACCOUNT}/spending-plans").json()["data"]] == ["plan-2"]
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_spending_plan")
+
+
+def test_without_volumes_a_plan_is_learned_from_the_teams_past(acme: Caller, ledger: MemoryLedger) -> None:
+    nothing = acme.http.post(f"{ACCOUNT}/spending-plans/preview", json={"days": 10}, headers=acme.headers)
+    used(ledger, 20)
+
+    told = asked(acme, "/spending-plans/preview", {"days": 10})
+
+    assert (nothing.status_code, nothing.json()["code"]) == (422, "malformed")
+    assert told["is_learned"] is True
+    [volume] = told["volumes"]
+    assert (volume["action"], volume["amount"]) == ("image.generate", "2")
+    assert told["forecast"]["days"] == 10
+    assert volume["low"] <= volume["expected"] <= volume["high"] <= 10
+
+
+def test_review_says_what_speaks_against_handing_over_and_what_comes_next_costs(
+    acme: Caller, ledger: MemoryLedger
+) -> None:
+    done(acme, "/limits", {"limit_id": "day", "window": "day", "cap": "25"})
+    ledger.use(a_usage_record("r1", 25, occurred="2026-11-01 12:00"))
+    before = asked(acme, "/review", {"next_use": USE | {"meters": {"units": "2"}}, "member": "mira"})
+    done(acme, "/members", {"member": "mira", "role": "owner"})
+    done(acme, "/limits", {"limit_id": "day", "window": "day", "cap": "200"})
+    after = asked(acme, "/review", {})
+
+    failing = {check["check"] for check in before["checks"] if not check["passes"]}
+    assert (before["ready"], failing) == (False, {"limits", "role_permissions", "next_use"})
+    assert [limit["limit_id"] for limit in before["limits_near"]] == ["day"]
+    assert before["next_use"]["amount"] == "2"
+    assert [charge["amount"] for charge in before["charges"]] == ["25"]
+    assert (after["ready"], after["limits_near"], after["open_invoices"]) == (True, [], [])
+    assert after["members"] == [
+        {
+            "member": "mira",
+            "role": "owner",
+            "may": ["spend", "top_up", "set_limit", "invite", "payment_details", "choose_plan"],
+        }
+    ]
