@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 from api.answers_limits import LimitAnswer
 from api.answers_spending import (
@@ -60,6 +60,7 @@ NEAR_PERCENT = 80
 INVOICES_LOOKED_AT = 100
 
 Part = Literal["day", "action", "member", "project", "work"]
+PARTS: tuple[Part, ...] = get_args(Part)
 T = TypeVar("T")
 
 

@@ -300,12 +300,34 @@ def estimate(
     project: Annotated[
         str | None, typer.Option(help="The project that would pay.", show_default=False)
     ] = None,
+    member: Annotated[
+        str | None, typer.Option(help="The member whose limits count.", show_default=False)
+    ] = None,
+    times: Annotated[int, typer.Option(min=1, max=100, help="So many such uses, one after the other.")] = 1,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="In a period as if nothing had happened in it.")
+    ] = False,
     output: OutputOption = Output.table,
 ) -> None:
-    """Tell what a use would cost now and which lots would pay; nothing is changed.
+    """Tell what a use would cost now, which lots would pay, and what would refuse it; nothing is changed.
 
-    Example: coffer estimate acme image.generate -m images=4 -d model=base
+    Example: coffer estimate acme image.generate -m images=4 -d model=base --times 3
     """
+    if times > 1 or replace or member is not None:
+        from domain.account.estimating import PlannedUse
+
+        planned = PlannedUse(
+            action, pairs(meter, "--meter"), pairs(dimension, "--dimension"), member, project
+        )
+        with wired() as wiring:
+            many = wiring.ask(
+                lambda queries: queries.spending.estimates(
+                    team, [planned] * times, "replace" if replace else "add"
+                )
+            )
+        columns = ("action", "amount", "debt", "available_after", "lines", "denied")
+        show(many, output, rows="data", columns=columns)
+        return
     from api.queries import Use
 
     use = Use(action, pairs(meter, "--meter"), pairs(dimension, "--dimension"), project)
