@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from api.answers import CommandAnswer
 from api.commands.running import AskedHere, Run
+from api.guard import principal_of
 from api.parameters import MemberPath, TeamPath, WorkPath
 from api.requests.works import BriefBody, ErasureBody, HandoverBody, ResultBody, StepBody
 
@@ -16,7 +17,7 @@ def work_routes(router: APIRouter, run: Run) -> None:
     @router.post("/{team_id}/works", status_code=201, name="start_work", operation_id="start_work")
     async def start_work(asked: AskedHere, team_id: TeamPath, body: BriefBody) -> CommandAnswer:
         """A work begins with its brief; what it plans to use is estimated as it would be charged now."""
-        return await run(asked, body.command(team_id))
+        return await run(asked, body.command(team_id, principal_of(asked.request).member))
 
     @router.post(
         "/{team_id}/works/{work_id}/steps",
@@ -28,7 +29,7 @@ def work_routes(router: APIRouter, run: Run) -> None:
         asked: AskedHere, team_id: TeamPath, work_id: WorkPath, body: StepBody
     ) -> CommandAnswer:
         """A step is saved with its parameters, versions, prompts, files and links; once more, if it was before."""
-        return await run(asked, body.command(team_id, work_id))
+        return await run(asked, body.command(team_id, work_id, principal_of(asked.request).member))
 
     @router.post(
         "/{team_id}/works/{work_id}/handovers",
@@ -49,7 +50,7 @@ def work_routes(router: APIRouter, run: Run) -> None:
         asked: AskedHere, team_id: TeamPath, work_id: WorkPath, body: ResultBody
     ) -> CommandAnswer:
         """The result is saved; the work takes no further step."""
-        return await run(asked, body.command(team_id, work_id))
+        return await run(asked, body.command(team_id, work_id, principal_of(asked.request).member))
 
     @router.post(
         "/{team_id}/members/{member}/erasure",

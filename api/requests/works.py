@@ -53,14 +53,14 @@ class BriefBody(Sent):
     member: Whose = None
     reason: Reason | None = None
 
-    def command(self, team_id: str) -> StartWork:
-        """The command that this body asks for."""
+    def command(self, team_id: str, own: str | None = None) -> StartWork:
+        """The command that this body asks for; ``own`` is the member who asks."""
         return StartWork(
             team_id=team_id,
             reason=self.reason,
             work_id=self.work_id,
             brief=WorkText(goal=self.goal, audience=self.audience),
-            member=self.member,
+            member=self.member or own,
             project=self.project,
             planned=[each.planned() for each in self.planned],
         )
@@ -95,25 +95,29 @@ class StepBody(TextBody):
 
     step: Annotated[Id, Field(description="As usage records name it.", examples=["draft"])]
 
-    def command(self, team_id: str, work_id: str) -> SaveWorkStep:
-        """The command that this body asks for."""
+    def command(self, team_id: str, work_id: str, own: str | None = None) -> SaveWorkStep:
+        """The command that this body asks for; ``own`` is the member who asks."""
         return SaveWorkStep(
             team_id=team_id,
             reason=self.reason,
             work_id=work_id,
             step=self.step,
             text=self.text(),
-            member=self.member,
+            member=self.member or own,
         )
 
 
 class ResultBody(TextBody):
     """Save the result of a work."""
 
-    def command(self, team_id: str, work_id: str) -> SaveWork:
-        """The command that this body asks for."""
+    def command(self, team_id: str, work_id: str, own: str | None = None) -> SaveWork:
+        """The command that this body asks for; ``own`` is the member who asks."""
         return SaveWork(
-            team_id=team_id, reason=self.reason, work_id=work_id, result=self.text(), member=self.member
+            team_id=team_id,
+            reason=self.reason,
+            work_id=work_id,
+            result=self.text(),
+            member=self.member or own,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,11 +17,14 @@ from psycopg.rows import TupleRow
 from typing_extensions import override
 
 from api.app import Behind, create_api
+from api.keys import KeyRing, Parts, key_text, new_key
 from api.ports import AccountOnFile
 from consumers.batches import PartitionKey
 from consumers.stream_record import StreamRecord
 from consumers.usage import PartitionRead, settle_reads
 from consumers.usage_encoding import encode_usage, encode_usage_structured
+from domain.commands import CreateKey
+from domain.ledger import Caller as Founder
 from domain.ledger import Ledger
 from domain.ticking import tick
 from domain.times import instant_text
@@ -88,9 +92,24 @@ class LedgerOverHttp:
     def close(self) -> None:
         self._batches.close()
 
-    def key(self, name: str, role: str) -> str:
-        """A live key of a role, as its owner would send it."""
-        return self._wiring.keys.create(name, role)[0]
+    def member(self, team_id: str, member: str) -> Caller:
+        """A member of a team, with a key of the member's own."""
+        store = PostgresLedgerStore(self.shards, clock=self.clock)
+        made = Ledger(store, self._catalogue.current).execute(
+            CreateKey(team_id=team_id, member=member), Founder("the founder", "operator"), f"key of {member}"
+        )
+        assert made.key_id is not None
+        parts = Parts(made.key_id, new_key().secret)
+        asyncio.run(self._keep(parts, team_id))
+        return Caller(self.operator.http, key_text(parts))
+
+    async def _keep(self, parts: Parts, team_id: str) -> None:
+        reading = AsyncShards(self._wiring.database_url, self.shards.count)
+        try:
+            ring = KeyRing(ServedKeys(PostgresAccountReads(reading), self._wiring.keys), self._wiring.pepper)
+            assert await ring.add(parts.key_id, parts.secret, team_id)
+        finally:
+            await reading.close()
 
     def story(self, name: str, *cards: Answer, **terms: Any) -> Story:
         """A new team under a price list of its own; one unit of any action costs one credit unless cards are given."""

@@ -7,7 +7,6 @@ from typing import Any
 
 from domain.times import instant_text
 from infra.signing import is_signed
-from tests.api.conftest import Caller
 from tests.builders import when
 from tests.flows.http_story import LedgerOverHttp, Story, Tell
 
@@ -25,7 +24,7 @@ def test_the_story_of_a_work_from_brief_to_handover(ledger: LedgerOverHttp, tell
     studio.did("billing-details", BILLING, "2026-11-23 09:02")
     studio.did("payment-method", CARD, "2026-11-23 09:03")
     studio.did("limits", {"limit_id": "day", "window": "day", "cap": "30"}, "2026-11-23 09:04")
-    farm = Caller(ledger.operator.http, ledger.key("render farm", "ingest"))
+    olga, mira = ledger.member(studio.team_id, "olga"), ledger.member(studio.team_id, "mira")
 
     # 1. Brief: what for, who will use it, what it will cost, and whether it may begin.
     brief = {
@@ -33,9 +32,9 @@ def test_the_story_of_a_work_from_brief_to_handover(ledger: LedgerOverHttp, tell
         "goal": "a poster of a fox for the autumn fair",
         "audience": "visitors of the fair",
         "planned": [DRAFT, REFINE],
-        "member": "mira",
     }
-    started = studio.did("works", brief, "2026-11-24 09:00")
+    studio.at("2026-11-24 09:00")
+    started = mira.post(f"/v1/accounts/{studio.team_id}/works", brief).json()
     assert (started["work_id"], started["work_version"], started["amount"]) == ("poster", 1, "27")
     page = studio.get("works/poster")
     assert [(each["step"], each["amount"]) for each in page["planned"]] == [("draft", "12"), ("refine", "15")]
@@ -71,13 +70,15 @@ def test_the_story_of_a_work_from_brief_to_handover(ledger: LedgerOverHttp, tell
         "limit",
         "day",
     )
-    higher = {"limit_id": "day", "window": "day", "cap": "60", "reason": "olga agreed"}
-    refused = farm.post(f"/v1/accounts/{studio.team_id}/limits", higher)
-    assert refused.status_code == 403, refused.text
+    higher = {"limit_id": "day", "window": "day", "cap": "60", "reason": "the fair is near"}
+    refused = mira.post(f"/v1/accounts/{studio.team_id}/limits", higher)
+    assert (refused.status_code, refused.json()["code"]) == (403, "not_allowed"), refused.text
     [wants] = [each for each in _checked(studio, "2026-11-24 10:25", "20") if not each["passes"]]
     assert (wants["check"], wants["who"]) == ("next_action", ["olga"])
     assert "raise limit day to at least 34" in wants["remedy"]
-    studio.did("limits", higher, "2026-11-24 10:30")
+    studio.at("2026-11-24 10:30")
+    raised = olga.post(f"/v1/accounts/{studio.team_id}/limits", higher)
+    assert raised.status_code == 201, raised.text
     hold = studio.held(20, "2026-11-24 10:31", **finer)
     studio.used("fifth", 12, occurred="2026-11-24 10:40", hold_id=hold, **finer)
     studio.did("works/poster/steps", draft | {"step": "refine", "note": "warmer light"}, "2026-11-24 10:45")
