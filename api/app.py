@@ -18,8 +18,10 @@ from api.commands.routes import command_routes
 from api.cursors import Cursors
 from api.edge import BODY_SECONDS_MAX, Edge
 from api.gate import Gate
+from api.intake import Intake, intake_routes
 from api.invoices import document_routes, invoice_routes, issuer_routes
 from api.keys import KeyRing, KeyStore
+from api.live import Streams, live_routes
 from api.openapi import document_of
 from api.operations import operation_routes
 from api.ports import (
@@ -66,6 +68,7 @@ class Behind:
     works: WorkReads
     signing_key: PublicKey
     spending: SpendingView
+    intake: Intake
     tokens: TokenReader | None = None
     rates: Rates | None = None
 
@@ -95,12 +98,13 @@ def create_api(
     behind: Behind,
     *,
     gate: Gate | None = None,
+    streams: Streams | None = None,
     wait_seconds: float = MIN_VERSION_WAIT_SECONDS,
     body_seconds_max: float = BODY_SECONDS_MAX,
     closing: Closing | None = None,
 ) -> ASGIApp:
     """The API behind its edge. Nothing is open but liveness, readiness and the description of the API."""
-    app = routed(behind, gate=gate, wait_seconds=wait_seconds, closing=closing)
+    app = routed(behind, gate=gate, streams=streams, wait_seconds=wait_seconds, closing=closing)
     return Edge(app, body_seconds_max=body_seconds_max)
 
 
@@ -108,14 +112,18 @@ def routed(
     behind: Behind,
     *,
     gate: Gate | None = None,
+    streams: Streams | None = None,
     wait_seconds: float = MIN_VERSION_WAIT_SECONDS,
     closing: Closing | None = None,
 ) -> FastAPI:
     """The routes without the edge; ``closing`` is called when the server has answered its last request."""
 
+    live = streams or Streams()
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        live.end()
         if closing is not None:
             await closing()
 
@@ -134,6 +142,8 @@ def routed(
     app.include_router(audit_routes(queries.audits))
     app.include_router(invoice_routes(behind.invoices, Cursors(behind.pepper)))
     app.include_router(document_routes(behind.invoices))
+    app.include_router(live_routes(queries, live))
+    app.include_router(intake_routes(behind.intake))
     app.include_router(issuer_routes(behind.issuers))
     app.include_router(work_read_routes(behind.works, Cursors(behind.pepper)))
     app.include_router(signing_key_routes(behind.signing_key))
@@ -163,6 +173,7 @@ def published() -> dict[str, Any]:
             nothing,
             b"",
             (),
+            nothing,
             nothing,
             nothing,
             nothing,

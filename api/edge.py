@@ -22,9 +22,12 @@ from api.errors import (
     RequestError,
     RequestTooSlow,
 )
+from api.intake import PATH as USAGE_PATH
 from api.problems import for_bug, for_ledger_error
 
 BODY_BYTES_MAX = 64 * 1024
+BATCH_BYTES_MAX = 1024 * 1024
+"""Of a request that brings usage records: each of them may have 64 KiB, as on the stream."""
 HEADERS_MAX = 64
 HEADER_BYTES_MAX = 16 * 1024
 TARGET_BYTES_MAX = 4 * 1024
@@ -186,12 +189,13 @@ def _check_head(scope: Scope, headers: dict[bytes, bytes]) -> None:
     if encoding != "identity":
         raise BodyEncodingRefused(f"content-encoding {encoding[:40]!r}: send the body as it is")
     length = headers.get(b"content-length", b"0")
-    if length.isdigit() and int(length) > BODY_BYTES_MAX:
-        raise _too_large(f"of {int(length)} bytes")
+    if length.isdigit() and int(length) > _bytes_max(scope):
+        raise _too_large(f"of {int(length)} bytes", _bytes_max(scope))
 
 
 async def _body(scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> bytes:
-    """The whole body, at most ``BODY_BYTES_MAX``, before anything reads it."""
+    """The whole body, within its bound, before anything reads it."""
+    most = _bytes_max(scope)
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -200,15 +204,19 @@ async def _body(scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> 
             raise ClientGone
         chunk = message.get("body", b"")
         size += len(chunk)
-        if size > BODY_BYTES_MAX:
-            raise _too_large(f"of more than {BODY_BYTES_MAX} bytes")
+        if size > most:
+            raise _too_large(f"of more than {most} bytes", most)
         chunks.append(chunk)
         if not message.get("more_body", False):
             return b"".join(chunks)
 
 
-def _too_large(size: str) -> BodyTooLarge:
-    return BodyTooLarge(f"a body {size}: at most {BODY_BYTES_MAX} bytes are read, commands need far less")
+def _bytes_max(scope: Scope) -> int:
+    return BATCH_BYTES_MAX if scope["path"] == USAGE_PATH else BODY_BYTES_MAX
+
+
+def _too_large(size: str, most: int) -> BodyTooLarge:
+    return BodyTooLarge(f"a body {size}: at most {most} bytes are read here")
 
 
 async def _refuse(scope: Scope, receive: Receive, answer: _Answer, error: RequestError) -> None:

@@ -31,6 +31,18 @@ _REPLAYED = {
     "description": "`true` when an earlier request under the same key did it and this is the answer from file.",
     "schema": {"type": "string", "const": "true"},
 }
+_ETAG = {
+    "description": "Of answers with a version: the version, and a digest of all but the instant. For `If-Match` and "
+    "`If-None-Match`.",
+    "schema": {"type": "string"},
+}
+_IF_NONE_MATCH = {
+    "name": "if-none-match",
+    "in": "header",
+    "required": False,
+    "description": "Tags of answers that the caller has; one of them is not told again.",
+    "schema": {"type": "string", "maxLength": 1_000},
+}
 _ERRORS_OF_EVERY_ROUTE = (413, 431, 500)
 _QUESTIONS = frozenset(
     {
@@ -39,6 +51,7 @@ _QUESTIONS = frozenset(
         "give_quote",
         "plan_spending",
         "preflight_uses",
+        "publish_usage",
         "review_account",
     }
 )
@@ -100,6 +113,12 @@ def _complete(operation: dict[str, Any], path: str, method: str) -> None:
         }
     if "201" in operation["responses"]:
         operation["responses"]["201"]["headers"] = {REPLAYED_HEADER: _REPLAYED}
+    if method == "get" and path.startswith("/v1/") and name != "stream_balance":
+        operation.setdefault("parameters", []).append(_IF_NONE_MATCH)
+        operation["responses"]["200"].setdefault("headers", {})["ETag"] = _ETAG
+        operation["responses"]["304"] = {
+            "description": "The answer is the one with the tag in `If-None-Match`"
+        }
     if not roles.is_open(name):
         operation["security"] = [{"api_key": []}, {"token": []}]
         operation["x-roles"] = {role: roles.told(role, name) for role in roles.roles_of(name)}
@@ -108,7 +127,7 @@ def _complete(operation: dict[str, Any], path: str, method: str) -> None:
 def _statuses(name: str, path: str, method: str, takes_cursor: bool) -> set[int]:
     statuses = {*_ERRORS_OF_EVERY_ROUTE, 422}
     if method == "post":
-        statuses |= {408, 409, 415} | ({400} if name not in _QUESTIONS else set())
+        statuses |= {408, 409, 415} | ({400, 412} if name not in _QUESTIONS else set())
     if not roles.is_open(name):
         statuses |= {401, 403, 429}
     if path.startswith("/v1/"):

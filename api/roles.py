@@ -73,8 +73,8 @@ TABLE: tuple[Line, ...] = (
         "read balance, lots, holds, limits and plan; estimate",
         "own | own | own | own | - | any | any | any | any",
         "read_account read_balance list_lots list_holds read_hold list_limits read_plan read_auto_top_up list_plans"
-        " list_rate_cards read_rate_card estimate_usage estimate_uses preflight_uses plan_spending list_spending_plans"
-        " list_members",
+        " list_rate_cards read_rate_card stream_balance estimate_usage estimate_uses preflight_uses plan_spending"
+        " list_spending_plans list_members",
     ),
     _line(
         "spending",
@@ -152,6 +152,7 @@ TABLE: tuple[Line, ...] = (
         "search_contexts",
     ),
     _line("forget", "erase what a member wrote", "- | - | - | own | - | - | - | any | any", "erase_contexts"),
+    _line("publish", "publish usage", "- | - | - | - | listed | - | - | - | any", "publish_usage"),
     _line(
         "limits",
         "set limits: an admin those of members, projects and actions",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from api.tokens import TokenReader
     from domain.ledger import Ledger
     from infra.invoices import InvoiceDesk
+    from infra.kafka.intake import KafkaIntake
     from infra.postgres.account_reads import AsyncShards, PostgresAccountReads
     from infra.postgres.api_keys import ApiKeys
     from infra.postgres.batch_stores import BatchStores
@@ -189,6 +190,16 @@ class Wiring:
         return PostgresSpending(self.shards)
 
     @cached_property
+    def intake(self) -> KafkaIntake:
+        """The stream of usage, for records that come over HTTP."""
+        from infra.kafka.intake import KafkaIntake
+        from infra.topics import USAGE
+
+        intake = KafkaIntake(self._broker, USAGE)
+        self._closing.append(intake.close)
+        return intake
+
+    @cached_property
     def invoices(self) -> InvoiceDesk:
         """Reads of invoices, and who sells."""
         from infra.invoices import InvoiceDesk
@@ -290,10 +301,20 @@ class Wiring:
             issuers=self.invoices,
             works=self.works,
             signing_key=self.signing_key,
+            intake=self.intake,
             tokens=self._tokens(),
             rates=self._rates(),
             spending=self.spending,
         )
+
+    def _broker(self) -> str:
+        """Where the broker is. Raises: Busy when no address is known, so that who sends records sends them again."""
+        from domain.errors import Busy
+
+        try:
+            return self.kafka_bootstrap
+        except NotConnected as error:
+            raise Busy(str(error)) from error
 
     def _tokens(self) -> TokenReader | None:
         """Believes tokens of the identity provider that the settings name. Raises: ValueError for a key set that is none."""

@@ -13,6 +13,7 @@ import structlog
 from api.app import Behind, create_api
 from api.gate import Gate
 from api.keys import KeyRing, Parts, StoredKey, key_text, new_key, secret_mac
+from api.live import Streams
 from api.roles import SERVICE_ROLES
 from domain.commands import AddMember, CreateKey, MemberRole
 from domain.ledger import Caller as LedgerCaller
@@ -20,6 +21,7 @@ from domain.ledger import Ledger
 from infra.signing import SigningKey
 from tests.asgi import Http, serving
 from tests.builders import unit_card
+from tests.memory_intake import MemoryIntake
 from tests.memory_invoices import MemoryInvoices
 from tests.memory_spending import MemorySpending
 from tests.memory_store import MemoryLedger
@@ -54,7 +56,7 @@ def stage() -> Iterator[tuple[MemoryLedger, Http]]:
     built = behind(memory)
     gate = Gate(ring, built.ledger, now=lambda: memory.now)
     memory.when_cleared = gate.forget
-    with serving(create_api(built, gate=gate, wait_seconds=0.05)) as client:
+    with serving(create_api(built, gate=gate, streams=Streams(0.01, 0.03, 0.1), wait_seconds=0.05)) as client:
         yield memory, client
 
 
@@ -85,6 +87,7 @@ def behind(memory: MemoryLedger) -> Behind:
         works=MemoryWorks(memory),
         signing_key=SIGNING_KEY,
         spending=MemorySpending(memory),
+        intake=MemoryIntake(),
     )
 
 

@@ -30,6 +30,8 @@ QUESTIONS = {
     "preflight_uses",
     "review_account",
 }
+STREAMED = {"publish_usage"}
+"""Not decided here: a record is its own identity, and becomes what it becomes when the stream is read."""
 WITHOUT_KEY = {"set_issuer"}
 """What is set, not done: the same again changes nothing."""
 PAPERWORK = {
@@ -44,7 +46,7 @@ PAPERWORK = {
 COMMANDS: dict[str, APIRoute] = {
     route.name: route
     for route in sorted(routes(), key=lambda each: each.name)
-    if route.methods == {"POST"} and route.name not in QUESTIONS
+    if route.methods == {"POST"} and route.name not in QUESTIONS | STREAMED
 }
 
 

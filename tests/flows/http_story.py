@@ -189,6 +189,7 @@ def ledger_over_http(database_url: str, state_directory: Path) -> Iterator[Ledge
             works=wiring.works,
             signing_key=wiring.signing_key,
             spending=wiring.spending,
+            intake=wiring.intake,
         )
         http = closing.enter_context(serving(create_api(behind, closing=reading.close)))
         ledger = LedgerOverHttp(wiring, catalogue, clock, http)
