@@ -18,8 +18,8 @@ MAY: dict[Remedy, tuple[MemberRole, ...]] = {
     "set_limit": ("owner", "admin"),
     "invite": ("owner", "admin"),
     "payment_details": ("owner", "admin"),
-    "choose_plan": ("owner",),
-    # Whoever suspended the account resumes it: the platform, no member.
+    # The platform sells plans, and resumes what it suspended: no member does.
+    "choose_plan": (),
     "resume": (),
 }
 """The roles in a team that may do it; none where only the platform may."""

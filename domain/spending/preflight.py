@@ -168,7 +168,7 @@ def _plan(account: TeamAccount, team: Team, at: datetime) -> Check:
     if any(lot.free_micros and is_open_at(lot.terms, at) for lot in account.lots):
         return Check(name="plan", passes=True, why="no plan: the team pays with credits that it has")
     return _failed(
-        team, "plan", "the team has no plan and no credits", "choose a plan or buy credits", "choose_plan"
+        team, "plan", "the team has no plan and no credits", "buy credits, or ask for a plan", "top_up"
     )
 
 

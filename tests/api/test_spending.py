@@ -172,6 +172,6 @@ def test_review_says_what_speaks_against_handing_over_and_what_comes_next_costs(
         {
             "member": "mira",
             "role": "owner",
-            "may": ["spend", "top_up", "set_limit", "invite", "payment_details", "choose_plan"],
+            "may": ["spend", "top_up", "set_limit", "invite", "payment_details"],
         }
     ]
