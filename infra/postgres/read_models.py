@@ -299,7 +299,6 @@ class _HexDumper(Dumper):
         return bytes.fromhex(obj)
 
 
-_ADDED = "rows_to_add"
 # Of shards that another projector has in hand. It will have taken what there is: waiting for all of them would be for nothing.
 _LEAVE_OUT = sql.SQL("SKIP LOCKED")
 _WAIT = sql.SQL("")
@@ -314,9 +313,8 @@ class Projector:
     def __init__(self, model: ReadModel, target: Target | None = None) -> None:
         self.model = model
         self.target = target or Target(model.name, model.table)
-        # Rows that add to others are brought beside the table first: COPY only ever brings new ones.
         self._copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
-            sql.Identifier(_ADDED if model.key else self.target.table),
+            sql.Identifier(self.target.table),
             sql.SQL(", ").join(sql.Identifier(name) for name, _ in model.columns),
         )
 
@@ -474,33 +472,32 @@ class Projector:
     def _write(self, cursor: Cursor[TupleRow], parts: Sequence[_Part]) -> None:
         if not any(part.rows for part in parts):
             return
-        cursor.adapters.register_dumper(None, _HexDumper)
         if self.model.key:
-            cursor.execute(
-                sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {}) ON COMMIT DROP").format(
-                    sql.Identifier(_ADDED), sql.Identifier(self.target.table)
-                )
-            )
+            self._add(cursor, [row for part in parts for row in part.rows])
+            return
+        cursor.adapters.register_dumper(None, _HexDumper)
         with cursor.copy(self._copy) as copy:
             copy.set_types([kind for _, kind in self.model.columns])
             for part in parts:
                 for row in part.rows:
                     copy.write_row(row)
-        if self.model.key:
-            cursor.execute(self._add())
-            cursor.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(_ADDED)))
 
-    def _add(self) -> sql.Composed:
-        """The statement by which the rows brought beside the table are in it: new ones, and sums that have grown."""
+    def _add(self, cursor: Cursor[TupleRow], rows: Sequence[tuple[object, ...]]) -> None:
+        """The rows are in the table: new ones, and sums that have grown. COPY only ever brings new ones."""
+        names = [sql.Identifier(name) for name, _ in self.model.columns]
         sums = [sql.Identifier(name) for name, _ in self.model.columns if name not in self.model.key]
-        return sql.SQL(
-            "INSERT INTO {table} AS t SELECT * FROM {added} ORDER BY {key} ON CONFLICT ({key}) DO UPDATE SET {sums}"
+        key = sql.SQL(", ").join(map(sql.Identifier, self.model.key))
+        query = sql.SQL(
+            "INSERT INTO {table} AS t ({names}) SELECT * FROM unnest({arrays}) AS added ({names}) ORDER BY {key}"
+            " ON CONFLICT ({key}) DO UPDATE SET {sums}"
         ).format(
             table=sql.Identifier(self.target.table),
-            added=sql.Identifier(_ADDED),
-            key=sql.SQL(", ").join(map(sql.Identifier, self.model.key)),
+            names=sql.SQL(", ").join(names),
+            arrays=sql.SQL(", ").join(sql.SQL("%s::{}[]").format(sql.SQL(kind)) for _, kind in self.model.columns),
+            key=key,
             sums=sql.SQL(", ").join(sql.SQL("{0} = t.{0} + excluded.{0}").format(each) for each in sums),
         )
+        cursor.execute(query, [list(values) for values in zip(*rows, strict=True)])
 
     def release(self, connection: psycopg.Connection[TupleRow]) -> int:
         """Halted shards are tried again from where they stand; returns how many there were."""
