@@ -139,7 +139,7 @@ def routed(
     app.include_router(command_routes(behind.ledger))
     app.include_router(read_routes(queries))
     app.include_router(spending_routes(queries.spending))
-    app.include_router(audit_routes(queries.audits))
+    app.include_router(audit_routes(queries.audits, behind.works))
     app.include_router(invoice_routes(behind.invoices, Cursors(behind.pepper)))
     app.include_router(document_routes(behind.invoices))
     app.include_router(live_routes(queries, live))

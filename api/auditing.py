@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
@@ -9,12 +10,13 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from api.answers_audits import BalanceExplanationAnswer, DenialExplanationAnswer, DiffAnswer, ReplayAnswer
 from api.audits import Audits
 from api.cursors import CURSOR_LENGTH_MAX, LIMIT_DEFAULT, LIMIT_MAX
-from api.explanations import ExplanationAnswer, balance_answer, denial_answer, diff_answer
+from api.explanations import ExplanationAnswer, balance_answer, context_words, denial_answer, diff_answer
 from api.fields import VERSION_MAX, ChargeId, HoldId, Id, LotId, Name, Time, instant
 from api.guard import GuardedRoute
 from api.moments import Moment
 from api.narrowing import OnlyMemberHere, narrowed, own_explanation
 from api.parameters import ChargePath, MinVersion, TeamPath, moment
+from api.ports import WorkReads
 from domain.account.events import ACCOUNT_EVENTS
 from domain.errors import Malformed
 from domain.times import parse_instant
@@ -42,15 +44,15 @@ _TEXT_OR_JSON: dict[int | str, dict[str, Any]] = {
 }
 
 
-def audit_routes(audits: Audits) -> APIRouter:
-    """The routes that answer by replay."""
+def audit_routes(audits: Audits, works: WorkReads) -> APIRouter:
+    """The routes that answer by replay; ``works`` have the contexts of usage."""
     router = APIRouter(prefix="/v1/accounts/{team_id}", tags=["audits"], route_class=GuardedRoute)
-    _explanation_routes(router, audits)
+    _explanation_routes(router, audits, works)
     _history_routes(router, audits)
     return router
 
 
-def _explanation_routes(router: APIRouter, audits: Audits) -> None:
+def _explanation_routes(router: APIRouter, audits: Audits, works: WorkReads) -> None:
     @router.get(
         "/charges/{charge_id}/explanation",
         name="explain_charge",
@@ -68,7 +70,10 @@ def _explanation_routes(router: APIRouter, audits: Audits) -> None:
         """Why usage or a capture cost what it did: record, rate, computation, hold, limits, lots, refunds by then."""
         found, explained = await audits.charge(team_id, charge_id, asked)
         own_explanation(only, explained, charge_id)
-        return _text(plain_text(explained)) if _wants_text(accept) else ExplanationAnswer.of(found, explained)
+        context = await asyncio.to_thread(works.context, team_id, charge_id)
+        if _wants_text(accept):
+            return _text(plain_text(explained) + context_words(context))
+        return ExplanationAnswer.of(found, explained, context)
 
     @router.get(
         "/balance/explanation",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 import msgspec
@@ -33,9 +34,18 @@ class ExplanationAnswer(Place):
             "kept. captured: the same without a price. waived: usage, the waiver and its words."
         ),
     ]
+    context: Annotated[
+        Any | None,
+        Field(
+            description="What the usage record said of how it was made, as it was received: parameters, prompts, files, links. "
+            "Null when it said nothing, or what it said was erased."
+        ),
+    ]
 
     @classmethod
-    def of(cls, found: AccountOnFile, explained: UsageExplained) -> ExplanationAnswer:
+    def of(
+        cls, found: AccountOnFile, explained: UsageExplained, context: bytes | None = None
+    ) -> ExplanationAnswer:
         """The answer for an explanation."""
         told = _told(explained)
         told.pop("charge_id", None)
@@ -47,7 +57,13 @@ class ExplanationAnswer(Place):
             charge_id=explained.charge_id,
             outcome=told.pop("outcome"),
             explanation=decimal(told),
+            context=None if context is None else msgspec.json.decode(context),
         )
+
+
+def context_words(context: bytes | None) -> str:
+    """A line that tells the context in ASCII, so that nothing in it is taken for something else; nothing without one."""
+    return "" if context is None else f"context: {json.dumps(msgspec.json.decode(context))}\n"
 
 
 def balance_answer(explained: BalanceExplained) -> BalanceExplanationAnswer:

@@ -187,7 +187,7 @@ def diff(
 
 
 def _explain_charge(team: str, charge: str, source: str | None, asked: Moment, output: Telling) -> None:
-    from api.explanations import ExplanationAnswer
+    from api.explanations import ExplanationAnswer, context_words
     from domain.errors import UnknownCharge
     from domain.usage import usage_key
     from projections.explain import plain_text
@@ -203,7 +203,9 @@ def _explain_charge(team: str, charge: str, source: str | None, asked: Moment, o
                 f"record {charge[:128]!r} of {source[:256]!r} was neither charged nor waived for team {team[:128]!r}: "
                 "look for it in `coffer dlq list`"
             ) from None
-    _tell(plain_text(explained), ExplanationAnswer.of(found, explained), output)
+        context = wiring.works.context(team, charge_id)
+    words = plain_text(explained) + context_words(context)
+    _tell(words, ExplanationAnswer.of(found, explained, context), output)
 
 
 def _explain_balance(team: str, newest: int, asked: Moment, output: Telling) -> None:

@@ -48,7 +48,8 @@ def test_the_story_of_a_work_from_brief_to_handover(ledger: LedgerOverHttp, tell
     studio.used("first", 4, occurred="2026-11-24 09:06", hold_id=hold, **ours)
     failed = studio.used("second", 4, occurred="2026-11-24 09:07", status="failed", **ours)
     assert failed["outcome"] == "waived"
-    studio.used("third", 4, occurred="2026-11-24 09:08", **ours)
+    how = {"prompt": "a fox under a street lamp", "sampler": "euler"}
+    third = studio.used("third", 4, occurred="2026-11-24 09:08", context=json.dumps(how).encode(), **ours)
     draft = {
         "step": "draft",
         "prompts": ["a fox under a lantern, flat colours"],
@@ -110,6 +111,12 @@ def test_the_story_of_a_work_from_brief_to_handover(ledger: LedgerOverHttp, tell
     assert is_signed(key["public_key"], signed["document"].encode(), bytes.fromhex(signed["signature"]))
     assert (document["total"]["net"], document["at"]) == ("26", instant_text(when("2026-11-24 11:00")))
 
+    # The record that a charge was made from says how its picture was made, until somebody asks that it be forgotten.
+    explained = f"charges/{third['charge_id']}/explanation"
+    assert studio.get(explained)["context"] == how
+    assert "street lamp" in studio.text(explained)
+    assert studio.get("contexts", q="Street Lamp")["data"][0]["charge_id"] == third["charge_id"]
+
     # And it is found again by what was written, by this team only.
     for words, field in (
         ("lantern", "prompt"),
@@ -122,6 +129,15 @@ def test_the_story_of_a_work_from_brief_to_handover(ledger: LedgerOverHttp, tell
     elsewhere = tell("elsewhere")
     elsewhere.granted("gift", 1)
     assert elsewhere.get("contexts", q="lantern")["data"] == []
+
+    forgotten = olga.post(f"/v1/accounts/{studio.team_id}/members/mira/erasure", {"reason": "mira left"})
+    assert forgotten.status_code == 201, forgotten.text
+    assert studio.get("contexts", q="fox")["data"] == []
+    assert studio.get(explained)["context"] is None
+    assert (studio.get("works/poster")["texts"], studio.get("works/poster/cost")["cost"]) == (
+        [],
+        told["cost"],
+    )
 
 
 def _checked(studio: Story, at: str, units: str) -> list[dict[str, Any]]:
