@@ -493,7 +493,9 @@ class Projector:
         ).format(
             table=sql.Identifier(self.target.table),
             names=sql.SQL(", ").join(names),
-            arrays=sql.SQL(", ").join(sql.SQL("%s::{}[]").format(sql.SQL(kind)) for _, kind in self.model.columns),
+            arrays=sql.SQL(", ").join(
+                sql.SQL("%s::{}[]").format(sql.SQL(kind)) for _, kind in self.model.columns
+            ),
             key=key,
             sums=sql.SQL(", ").join(sql.SQL("{0} = t.{0} + excluded.{0}").format(each) for each in sums),
         )

@@ -65,7 +65,7 @@ def test_the_rebuilt_table_has_the_indexes_of_the_old_and_can_be_rebuilt_again(s
         rebuild(shards, StatementModel())
 
     assert indexes() == before
-    assert len(before) == 3
+    assert len(before) == 4
 
 
 def test_the_projector_goes_on_from_the_rebuilt_table(shards: ShardMap) -> None:
