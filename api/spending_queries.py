@@ -129,6 +129,9 @@ class SpendingQueries:
         """What was spent. Raises: Malformed for days that are none, or for too many rows."""
         standing = await self._standing(team_id)
         zone, today = self._today(standing)
+        for day in (span.since, span.until):
+            if day is not None and not 1900 <= day.year < 9000:
+                raise Malformed(f"{day}: a day of the years 1900 to 8999 would be right", field="since")
         until = span.until or today + timedelta(1)
         since = span.since or until - timedelta(SHOWN_DAYS)
         if not timedelta(0) < until - since <= timedelta(SPAN_DAYS_MAX):

@@ -64,7 +64,15 @@ def learn_volumes(spent: Sequence[DaySpent], today: date, days: int, pool: Pool 
 
 def _line(told: Forecast, action: str, uses: int, net: int, total: int) -> VolumeLine:
     price = max(1, net // uses)
-    low, expected, high = (
-        micros * net // total // price for micros in (told.low_micros, told.expected_micros, told.high_micros)
+
+    def share(micros: int) -> int:
+        return micros * net // total
+
+    # Whole uses: fewer for low and more for high, so the interval is not cut.
+    return VolumeLine(
+        action=action,
+        low=share(told.low_micros) // price,
+        expected=(share(told.expected_micros) + price // 2) // price,
+        high=-(-share(told.high_micros) // price),
+        amount_micros=price,
     )
-    return VolumeLine(action=action, low=low, expected=expected, high=high, amount_micros=price)

@@ -29,9 +29,8 @@ from domain.account.holding import Use, denial_of
 from domain.account.index import AccountIndex, IndexOverlay
 from domain.account.limiting import counts
 from domain.account.state import TeamAccount, published_terms
-from domain.amounts import AMOUNT_MAX
 from domain.catalogue import Catalogue
-from domain.errors import Malformed
+from domain.errors import LedgerError, Malformed
 from domain.pricing import Price
 from domain.spending.authority import who_may
 from domain.team.state import Team
@@ -220,11 +219,15 @@ def _covering(
 ) -> Course:
     """The course of the steps, with the top-up that would cover all of them: found by buying it and looking again."""
     found = run_course(account, catalogue, index, at, steps, until)
-    if not found.uncovered_micros or account.status != "open":
+    if not found.uncovered_micros:
         return found
     top_up = found.debt_peak_micros
     for _ in range(ROUNDS_MAX):
-        after = run_course(account, catalogue, index, at, steps, until, top_up)
+        try:
+            after = run_course(account, catalogue, index, at, steps, until, top_up)
+        except LedgerError:
+            # So much cannot be bought, or not by this account: it is told all the same.
+            break
         if not after.uncovered_micros:
             break
         top_up += after.debt_peak_micros
@@ -246,7 +249,7 @@ def run_course(
     """
     course = _Running(account, catalogue, index, at)
     if top_up_micros:
-        course.top_up(min(top_up_micros, AMOUNT_MAX - account.settled_micros))
+        course.top_up(top_up_micros)
     for step in steps:
         course.take(step)
     return course.ended(until)

@@ -102,6 +102,20 @@ def test_spending_is_told_by_what_is_asked_for_with_a_rate_and_a_forecast(
     assert told["forecast"]["stated_percent"] == 80
     assert len(by_day["data"]) == 6
     assert (none.status_code, none.json()["code"]) == (422, "malformed")
+    for day in ("0001-01-01", "9999-12-31"):
+        assert acme.get(f"{ACCOUNT}/spending", until=day).status_code == 422
+
+
+def test_volumes_beyond_all_bounds_are_refused_and_no_bug(acme: Caller) -> None:
+    huge = {"action": "image.generate", "meters": {"units": "1000000000000"}}
+    volume = huge | {"low": 0, "expected": 1, "high": 1_000_000_000}
+    path = f"{ACCOUNT}/spending-plans/preview"
+
+    told = acme.http.post(path, json={"days": 3, "volumes": [volume]}, headers=acme.headers)
+    large = acme.http.post(path, json={"days": 3, "volumes": [volume | {"high": 2}]}, headers=acme.headers)
+
+    assert (told.status_code, told.json()["code"]) == (409, "amount_out_of_range")
+    assert large.status_code == 200
 
 
 def test_a_plan_tells_when_credits_run_out_and_who_may_buy_more_and_is_compared_later(

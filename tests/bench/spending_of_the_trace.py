@@ -18,6 +18,8 @@ from typing import NamedTuple
 from domain.pricing import RateCard, price_usage
 from domain.rate_cards import canonical_document, load_rate_card
 from domain.spending.forecasting import PRIOR_POOL, Pool, forecast, learn_pool
+from domain.spending.learning import DaySpent, learn_volumes
+from domain.volumes import PATHS
 from infra.local.opening import DEMO_CARD
 from infra.local.trace import read_trace
 
@@ -32,6 +34,7 @@ class Use(NamedTuple):
 
     at: datetime
     micros: int
+    action: str
 
 
 class Told(NamedTuple):
@@ -57,7 +60,9 @@ def uses_of(path: Path, card: RateCard) -> dict[str, list[Use]]:
             continue
         price = price_usage(card, record.action, record.meters, record.dimensions, lambda _: 0)
         if price is not None:
-            uses.setdefault(record.team_id, []).append(Use(record.occurred_at, price.amount_micros))
+            uses.setdefault(record.team_id, []).append(
+                Use(record.occurred_at, price.amount_micros, record.action)
+            )
     return uses
 
 
@@ -83,6 +88,23 @@ def stated(days: Sequence[int], horizon: int, pool: Pool, actual: int) -> Told:
     """What Coffer says."""
     told = forecast(days, horizon, pool)
     return Told(told.low_micros, told.expected_micros, told.high_micros, actual)
+
+
+def planned(uses: Sequence[Use], at: datetime, horizon: int, pool: Pool, actual: int) -> Told:
+    """What a plan says whose volumes are learned: whole uses at what one cost on average."""
+    today = at.date()
+    spent = [
+        DaySpent(
+            today - timedelta((at - use.at - timedelta(microseconds=1)) // DAY), use.action, 1, use.micros
+        )
+        for use in uses
+        if use.at < at
+    ]
+    lines = learn_volumes(spent, today, horizon, pool).lines
+    low, expected, high = (
+        sum(line.times(path) * (line.amount_micros or 0) for line in lines) for path in PATHS
+    )
+    return Told(low, expected, high, actual)
 
 
 def report(name: str, told: Sequence[Told]) -> str:
@@ -126,6 +148,8 @@ def main() -> None:
     )
     every = [(histories[team], actual[team]) for team in teams]
     print(report("stated 80 %", [stated(days, horizon, pool, spent) for days, spent in every]))
+    plans = [planned(uses[team], at, horizon, pool, actual[team]) for team in teams]
+    print(report("as spending plans", plans))
     print(report("the prior's pool", [stated(days, horizon, PRIOR_POOL, spent) for days, spent in every]))
     print(report("naive mean", [naive(days, ahead, spent) for days, spent in every]))
     for kind, ratios in zip(("used today", "within three days", "before"), pool.ratios, strict=True):
