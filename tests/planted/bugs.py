@@ -177,8 +177,8 @@ BUGS = [
         "the dry run prices by another card than the charge",
         "killbill/killbill#2249",
         "domain/account/estimating.py",
-        "price_for(account, catalogue, index, action, meters, dimensions, at)",
-        "price_for(account, catalogue, index, action, meters, {}, at)",
+        "        dimensions=use.dimensions,\n",
+        "        dimensions={},\n",
         KEYS,
     ),
     Bug(
