@@ -14,7 +14,7 @@ MEMBER_PREFIX = "member:"
 
 
 def require_rank(decision: TeamDecision, *roles: MemberRole, below: bool = False) -> None:
-    """Whoever decides is no member of a team, or of a role at least as high as each of these (``below``: higher, or owner).
+    """Whoever decides is no member of a team, or an admin or owner as high as each of these (``below``: higher, or owner).
 
     A member's role is the one that the team has now, whatever it was when the request came. Raises: RoleTooLow.
     """
@@ -25,6 +25,11 @@ def require_rank(decision: TeamDecision, *roles: MemberRole, below: bool = False
     if now is None or now.role != actor.role:
         raise RoleTooLow(f"{actor.id!r} is not {actor.role} any more: ask again in the role that it has now")
     rank = RANKS.index(now.role)
+    if rank < RANKS.index("admin"):
+        raise RoleTooLow(
+            f"{actor.id!r} is {now.role}: roles and keys are given and taken by admins and owners",
+            role=now.role,
+        )
     for role in roles:
         other = RANKS.index(role)
         if other > rank or (below and other == rank and now.role != "owner"):

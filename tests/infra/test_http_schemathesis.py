@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,6 +54,9 @@ def fuzzed(module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -
         yield running
 
 
+CASES = int(os.environ.get("COFFER_TEST_API_CASES", "15"))
+"""Of each operation, good and bad; 240 make a run of more than 50 000."""
+
 BEFORE: list[tuple[str, dict[str, Any]]] = [
     ("", {"team_id": "acme"}),
     ("/acme/grants", {"amount": "100000", "reason": "a start"}),
@@ -91,7 +95,7 @@ def test_what_the_description_allows_and_forbids_is_answered_as_it_says(
     calls = itertools.count()
 
     @settings(
-        max_examples=15,
+        max_examples=CASES,
         deadline=None,
         derandomize=True,
         database=None,
