@@ -16,6 +16,8 @@ MONEY = "tests/domain/test_payments_and_plans.py"
 KEYS = "tests/domain/test_ledger_keys.py"
 CLOSING = "tests/domain/test_closing.py"
 INVOICES = "tests/domain/test_invoice_life.py"
+PLANS = "tests/domain/spending/test_planning.py"
+PREFLIGHT = "tests/domain/spending/test_preflight.py"
 
 
 class Bug(NamedTuple):
@@ -42,12 +44,12 @@ BUGS = [
         "a failed command keeps its idempotency key",
         "useautumn/autumn#1838",
         "domain/ledger.py",
-        "            asked = self._asked(session, command, caller, key)\n",
-        "            claimed = self.__dict__.setdefault('claimed', set())\n"
-        "            if (caller.principal, key) in claimed:\n"
-        "                raise IdempotencyKeyReused('this key is being worked on')\n"
-        "            claimed.add((caller.principal, key))\n"
-        "            asked = self._asked(session, command, caller, key)\n",
+        "        asked = self._asked(session, command, caller, key)\n        if second is not None and waits:\n",
+        "        claimed = self.__dict__.setdefault('claimed', set())\n"
+        "        if (caller.principal, key) in claimed:\n"
+        "            raise IdempotencyKeyReused('this key is being worked on')\n"
+        "        claimed.add((caller.principal, key))\n"
+        "        asked = self._asked(session, command, caller, key)\n        if second is not None and waits:\n",
         KEYS,
     ),
     Bug(
@@ -430,5 +432,21 @@ BUGS = [
         "    require_waiting(decision, waiting)\n    require_fresh",
         "    require_fresh",
         INVOICES,
+    ),
+    Bug(
+        "a plan spends everything on its first day",
+        None,
+        "domain/spending/planning.py",
+        "Step(start + (end - start) / 2, use,",
+        "Step(at, use,",
+        PLANS,
+    ),
+    Bug(
+        "a preflight looks at the first task only",
+        None,
+        "domain/spending/preflight.py",
+        "missing = estimates.debt_micros",
+        "missing = estimates.uses[0].debt_micros",
+        PREFLIGHT,
     ),
 ]
