@@ -164,12 +164,29 @@ class PostgresAccountSession:
         values = (self._shard, self._team_id, member)
         where = "WHERE shard = %s AND team_id = %s AND member = %s"
         contexts = self._cursor.execute(f"DELETE FROM usage_context {where}", values).rowcount  # noqa: S608 - from constants
-        texts = self._cursor.execute(f"DELETE FROM work_context {where}", values).rowcount  # noqa: S608 - from constants
+        texts = self._cursor.execute(
+            f"DELETE FROM work_context {where} RETURNING work_id, version",  # noqa: S608 - from constants
+            values,
+        ).fetchall()
+        # Nor may anybody guess at a text by the digest of the request that brought it: that request is not repeated any more.
+        self._cursor.execute(
+            "UPDATE idempotency SET body_digest = sha256(uuid_send(gen_random_uuid())) WHERE shard = %s AND team_id = %s"
+            " AND position('\"work_version\"'::bytea IN answer) > 0"
+            " AND (convert_from(answer, 'UTF8')::jsonb ->> 'work_id',"
+            " (convert_from(answer, 'UTF8')::jsonb ->> 'work_version')::bigint)"
+            " IN (SELECT * FROM unnest(%s::text[], %s::bigint[]))",
+            (
+                self._shard,
+                self._team_id,
+                [work_id for work_id, _ in texts],
+                [version for _, version in texts],
+            ),
+        )
         self._cursor.execute(
             "INSERT INTO context_erasure (shard, team_id, member, version, erased_at) VALUES (%s, %s, %s, %s, clock_timestamp())",
             (*values, version),
         )
-        return contexts, texts
+        return contexts, len(texts)
 
     def work_moves(self, work_id: str) -> list[WorkMove]:
         """What was charged for the work up to the account's head. Raises: Busy."""

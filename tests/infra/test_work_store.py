@@ -12,7 +12,7 @@ from eventsourcing.persistence import DataError, StoredEvent
 from psycopg.rows import tuple_row
 
 from domain import commands as c
-from domain.errors import WorkRefused
+from domain.errors import IdempotencyKeyReused, WorkRefused
 from domain.ledger import Answer, Caller, Ledger
 from domain.work.state import WORK_SCHEMA, Work, work_stream_id
 from domain.work.texts import WorkText
@@ -211,3 +211,21 @@ def test_the_relay_knows_whose_the_events_of_a_work_are(studio: Studio) -> None:
     works = [event for event in events if event.topic in WORK_SHAPES]
     assert len(works) == 3
     assert {teams[event.stream] for event in works} == {"acme"}
+
+
+def test_i23_after_an_erasure_no_digest_is_left_by_which_a_text_could_be_guessed(studio: Studio) -> None:
+    step = c.SaveWorkStep(team_id="acme", work_id="poster", step="draft", text=DRAFT, member="jo")
+    studio.do(step, "the text of jo")
+    others = c.SaveWorkStep(team_id="acme", work_id="poster", step="draft", text=DRAFT)
+    studio.do(others, "the text of mira")
+    before = {row[0]: row[1] for row in rows(studio.url, "SELECT key, body_digest FROM idempotency")}
+
+    told = studio.do(c.EraseContexts(team_id="acme", member="jo"))
+
+    after = {row[0]: row[1] for row in rows(studio.url, "SELECT key, body_digest FROM idempotency")}
+    assert [key for key in before if before[key] != after[key]] == ["the text of jo"]
+    with pytest.raises(IdempotencyKeyReused):
+        studio.do(step, "the text of jo")
+    assert studio.do(others, "the text of mira").is_replayed
+    assert told.version == 2
+    assert studio.checked() == []
