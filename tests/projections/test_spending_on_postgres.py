@@ -8,6 +8,7 @@ from itertools import cycle
 
 import pytest
 
+from infra.postgres import spending_model
 from infra.postgres.read_models import Projector
 from infra.postgres.rebuilding import rebuild
 from infra.postgres.shards import ShardMap
@@ -107,3 +108,14 @@ def test_days_are_asked_for_with_their_start_included_and_their_end_excluded(
     assert {row.day for row in found.rows} == {day}
     assert found.position > 0
     assert PostgresSpending(shards).spent("nobody", *EVER).rows == []
+
+
+def test_a_refund_finds_a_charge_whose_event_has_left_for_an_archive_in_the_statement(
+    shards: ShardMap, lived: AnAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spending_model, "_CHARGES", frozenset({"of no event that is still here"}))
+
+    ProjectorLoop(shards).catch_up()
+
+    assert any(row.refunded_micros for row in spent(shards))
+    assert spent(shards) == expected(shards, lived)
