@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, NoReturn
 
+import msgspec
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
@@ -18,6 +19,7 @@ from api.gate import Gate
 from api.moments import unknown_team
 from api.principals import Principal
 from api.tags import matches, tag_of
+from domain.commands import PlaceHold
 from domain.ledger import Caller, SecondPerson
 
 _LEVELS_MAX = 16
@@ -85,6 +87,18 @@ def refuse_unlisted_action(request: Request, action: str) -> None:
     actions = principal_of(request).actions
     if actions is not None and action not in actions:
         raise NotAllowed(f"the key does not list action {action[:100]!r}: ask for a key that does")
+
+
+def for_oneself(request: Request, command: PlaceHold) -> PlaceHold:
+    """The command of a member is the member's own; whoever manages the team may name another. Raises: NotAllowed."""
+    principal = principal_of(request)
+    if principal.role != "member" or principal.member is None:
+        return command
+    if command.member not in {None, principal.member}:
+        raise NotAllowed(
+            f"a member holds for itself: leave member out, or send {principal.member!r}", role=principal.role
+        )
+    return msgspec.structs.replace(command, member=principal.member)
 
 
 async def _admit(request: Request, operation: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 
 from api.answers import (
     AccountAnswer,
@@ -21,7 +21,7 @@ from api.answers import (
 from api.answers_holds import QuoteAnswer
 from api.answers_plans import PlansAnswer
 from api.fields import RecordId, Source
-from api.guard import GuardedRoute
+from api.guard import GuardedRoute, refuse_unlisted_action
 from api.narrowing import OnlyMemberHere, narrowed, own_charge, own_charges
 from api.parameters import (
     AskedMoment,
@@ -108,8 +108,9 @@ def _use_routes(router: APIRouter, queries: Queries) -> None:
         return await queries.estimate(team_id, use, min_version)
 
     @router.post("/quotes", name="give_quote", operation_id="give_quote")
-    async def give_quote(team_id: TeamPath, body: QuoteBody) -> QuoteAnswer:
+    async def give_quote(request: Request, team_id: TeamPath, body: QuoteBody) -> QuoteAnswer:
         """A price for a hold to name, honoured until it expires. Nothing is changed, no key is needed."""
+        refuse_unlisted_action(request, body.action)
         use = Use(body.action, body.meters, body.dimensions, body.project)
         return await queries.quote(team_id, use, body.lasts_seconds)
 

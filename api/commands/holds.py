@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from api.answers import CommandAnswer
 from api.commands.running import AskedHere, Run
+from api.guard import for_oneself, refuse_unlisted_action
 from api.parameters import HoldPath, QuotePath, TeamPath
 from api.requests.holds import CaptureBody, ExtensionBody, HoldBody, ReleaseBody
 from api.requests.uses import QuoteWithdrawalBody
@@ -17,7 +18,8 @@ def hold_routes(router: APIRouter, run: Run) -> None:
     @router.post("/{team_id}/holds", status_code=201, name="place_hold", operation_id="place_hold")
     async def place_hold(asked: AskedHere, team_id: TeamPath, body: HoldBody) -> CommandAnswer:
         """Credits are set aside, or not: `outcome` is held or denied, and a denial names the rule with least room."""
-        return await run(asked, body.command(team_id))
+        refuse_unlisted_action(asked.request, body.action)
+        return await run(asked, for_oneself(asked.request, body.command(team_id)))
 
     @router.post(
         "/{team_id}/holds/{hold_id}/extensions",

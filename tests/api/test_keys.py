@@ -171,6 +171,31 @@ def test_a_revoked_key_opens_nothing_within_five_seconds_wherever_it_was_believe
     assert after is None
 
 
+def test_a_key_that_lists_actions_holds_and_quotes_for_no_other(acme: Caller, ledger: MemoryLedger) -> None:
+    farm = Caller(acme.http, give_key(ledger, "ingest", teams=["acme"], actions=["image.generate"]))
+    use = {"action": "image.generate", "meters": {"units": "1"}}
+
+    held = farm.post(f"{TEAM}/holds", {"action": "image.generate", "amount": "1"})
+    other = farm.post(f"{TEAM}/holds", {"action": "video.generate", "amount": "1"})
+    quotes = [
+        farm.post(f"{TEAM}/quotes", {**use, "action": each}) for each in ("image.generate", "video.generate")
+    ]
+
+    assert (held.status_code, code(other)) == (201, "not_allowed")
+    assert (quotes[0].status_code, code(quotes[1])) == (200, "not_allowed")
+
+
+def test_a_member_holds_for_itself_and_an_owner_for_anybody(owner: Caller) -> None:
+    mira = Caller(owner.http, made(owner)["key"])
+    hold = {"action": "image.generate", "amount": "1"}
+
+    mine = mira.post(f"{TEAM}/holds", hold).json()["hold_id"]
+
+    assert code(mira.post(f"{TEAM}/holds", {**hold, "member": "olga"})) == "not_allowed"
+    assert owner.post(f"{TEAM}/holds", {**hold, "member": "mira"}).status_code == 201
+    assert owner.get(f"{TEAM}/holds/{mine}").json()["member"] == "mira"
+
+
 def test_noise_is_refused_without_a_look_at_the_store(ledger: MemoryLedger) -> None:
     """A15: the tail of a key tells that it is none, so guessing costs the guesser and nobody else."""
     asked: list[str] = []
