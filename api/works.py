@@ -73,7 +73,10 @@ def _context_routes(router: APIRouter, works: WorkReads, cursors: Cursors) -> No
     @router.get("/contexts", name="search_contexts", operation_id="search_contexts")
     async def search_contexts(
         team_id: TeamPath,
-        q: Annotated[str, Query(min_length=1, max_length=200, description="Words, in any case.")],
+        # No text that is kept holds NUL, and the database refuses to be asked for one.
+        q: Annotated[
+            str, Query(min_length=1, max_length=200, pattern=r"^[^\x00]+$", description="Words, in any case.")
+        ],
         field: Annotated[ContextField | None, Query(alias="in", description="Look here only.")] = None,
         member: Annotated[Id | None, Query(description="Of this member only.")] = None,
         limit: Limit = LIMIT_DEFAULT,

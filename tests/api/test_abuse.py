@@ -70,6 +70,13 @@ def test_thousands_of_filters_are_refused_before_they_are_read_a8(acme: Caller) 
     assert answer.status_code == 431
 
 
+def test_a_search_for_what_no_text_can_hold_is_refused_a11(acme: Caller) -> None:
+    """A11: NUL reaches no query."""
+    answer = acme.get(f"{TEAM}/contexts", q="fox\x00")
+
+    assert (answer.status_code, answer.json()["field"]) == (422, "q")
+
+
 # --- A15 ---
 
 
