@@ -14,6 +14,7 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 from secrets import token_hex
+from time import monotonic, sleep
 from typing import NamedTuple
 from uuid import UUID
 
@@ -49,6 +50,9 @@ from infra.postgres.archive_files import (
 from infra.postgres.archived import month_end, month_of
 from infra.postgres.heads import recorded_at_of
 from infra.postgres.shards import ShardMap
+
+ALONE_SECONDS_MAX = 5.0
+ALONE_LOOK_SECONDS = 0.1
 
 CHUNK_EVENTS = 5_000
 """How many events leave, or come back, in one transaction."""
@@ -154,19 +158,29 @@ def restore(
 
 @contextmanager
 def _archiver(shards: ShardMap, shard: int) -> Iterator[Connection]:
-    """A connection that alone archives or restores the shard; its statements may take long. Raises: ArchiveRefused."""
+    """A connection that alone archives or restores the shard; its statements may take long. Raises: ArchiveRefused.
+
+    Waits a little for another one: the server needs a moment to see that a process died, and to give up what it held.
+    """
     with shards.own_connection_for(
         shard, "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
     ) as connection:
         connection.autocommit = True
-        row = connection.execute(
-            "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (f"coffer archive {shard}",)
-        ).fetchone()
-        if row is None or not row[0]:
-            raise ArchiveRefused(
-                f"another process archives or restores shard {shard}: wait for it, or end it"
-            )
+        deadline = monotonic() + ALONE_SECONDS_MAX
+        while not _is_alone(connection, shard):
+            if monotonic() > deadline:
+                raise ArchiveRefused(
+                    f"another process archives or restores shard {shard}: wait for it, or end it"
+                )
+            sleep(ALONE_LOOK_SECONDS)
         yield connection
+
+
+def _is_alone(connection: Connection, shard: int) -> bool:
+    row = connection.execute(
+        "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (f"coffer archive {shard}",)
+    ).fetchone()
+    return row is not None and bool(row[0])
 
 
 def _check_closed(connection: Connection, before: datetime) -> None:
