@@ -109,7 +109,7 @@ def test_a_record_is_charged_told_explained_estimated_refunded_once_and_verified
         # The explanation tells the refund and what the pictures cost in the end.
         text = team.text(f"charges/{charge['charge_id']}/explanation")
         assert "30 credits on" in text
-        assert "by story teller (operator): bad picture" in text
+        assert "by story teller (break-glass): bad picture" in text
         assert "refunded 30 of 45, so it cost 15 credits" in text
 
         # In the end everything stored agrees with a replay of the events.
