@@ -102,7 +102,7 @@ class Model(Thing):
     def do(self, t: datetime, command: str, *given: Any, **named: Any) -> dict[str, Any]:
         """Time has passed and the command has happened, or ModelRefusal said no and only time has passed."""
         self.pass_to(t)
-        no(account_closed=self.status == "closed" and command != "use")
+        no(account_closed=self.status == "closed" and command not in ("use", "erase"))
         no(account_suspended=self.status == "suspended" and command in SPENDING)
         return {"outcome": "done"} | (getattr(self, command)(*given, **named) or {})
 
@@ -365,6 +365,9 @@ class Model(Thing):
         quote = self.quotes.setdefault(name, Thing())
         no(quote_withdrawn=quote.withdrawn, quote_used=quote.used)
         quote.withdrawn = True
+
+    def erase(self) -> None:
+        """What members wrote is no part of the model; time passes."""
 
     def set_limit(self, limit: dict[str, Any], by_plan: bool = False) -> None:
         marks, old = limit["thresholds"], self.limits.get(limit["limit_id"])

@@ -320,4 +320,5 @@ _COMMANDS: dict[type[c.Command], Callable[[str, Any, str], Call]] = {
     c.WithdrawQuote: lambda name, a, by: ("withdraw_quote", [named(a.quote_id)], {}),
     c.SetLimit: lambda name, a, by: ("set_limit", [_limit(a.limit)], {}),
     c.RemoveLimit: lambda name, a, by: ("remove_limit", [a.limit_id], {}),
+    c.EraseContexts: lambda name, a, by: ("erase", [], {}),
 }

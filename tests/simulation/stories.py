@@ -116,6 +116,7 @@ Ask = (
     | c.WithdrawQuote
     | c.SetLimit
     | c.RemoveLimit
+    | c.EraseContexts
 )
 
 
@@ -152,9 +153,21 @@ def story_of(seed: int) -> Story:
     for number, zone in enumerate(zones):
         kind = CalmLife if number == free else TeamLife
         steps += kind(rng, f"team{number}", zone, start).lived()
+    steps += _erasures(steps, seed)
     steps.sort(key=_when)
     ends = [_month_later(start, months) for months in range(1, MONTHS + 1)]
     return Story(seed, steps, ends, None if free is None else f"team{free}")
+
+
+def _erasures(steps: list[Step], seed: int) -> list[Step]:
+    """A member leaves and asks to be forgotten, in one story of ten; by dice of its own, so every other step stays."""
+    rng = Random(f"{seed} erased")
+    if rng.random() >= 0.1:
+        return []
+    last = rng.choice([step for step in steps if not isinstance(step.ask, c.OpenAccount)])
+    number = 1 + max(step.number for step in steps if step.team == last.team)
+    erase = c.EraseContexts(team_id=last.team, member="mira", reason="left the team")
+    return [Step(last.at, last.team, number, "ana", erase)]
 
 
 def _when(step: Step) -> tuple[datetime, str, int]:
