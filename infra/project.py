@@ -16,7 +16,7 @@ from psycopg.rows import TupleRow
 
 from infra.postgres.appending import channel_of
 from infra.postgres.invoice_model import InvoiceModel
-from infra.postgres.read_models import Batch, Projector, ReadModel, StatementModel
+from infra.postgres.read_models import Batch, LogReader, Projector, ReadModel, StatementModel
 from infra.postgres.shards import ShardMap
 from infra.postgres.spending_model import SpendingModel
 
@@ -27,7 +27,7 @@ PACE_SECONDS = 0.2
 """While events keep coming, rounds begin this far apart: the first event is shown at once, those right behind it together."""
 
 PACED_EVENTS_MAX = 4_000
-"""After a round of at least so many there is a backlog, and no time to lose."""
+"""After a round of at least so many events for each read model there is a backlog, and no time to lose."""
 
 RECONNECT_SECONDS_MAX = 5.0
 
@@ -95,7 +95,8 @@ class _Follower:
     ) -> None:
         self._shards = shards
         self._database = database
-        self._projectors = [Projector(model) for model in models]
+        self._reader = LogReader()
+        self._projectors = [Projector(model, reader=self._reader) for model in models]
         self._stop = stop
         self._poll_seconds = poll_seconds
         self.failure: Exception | None = None
@@ -139,13 +140,14 @@ class _Follower:
             events = self._round(connection)
             if not events:
                 _listen(bell, self._poll_seconds, self._stop, until_heard=True)
-            elif events < PACED_EVENTS_MAX:
+            elif events < PACED_EVENTS_MAX * len(self._projectors):
                 # A round costs the same for one event as for hundreds.
                 _listen(bell, began + PACE_SECONDS - time.monotonic(), self._stop)
 
     def _round(self, connection: Connection) -> int:
         """What is new is taken into every read model, up to a bound; returns how many events, over all read models."""
         shards = range(self._shards.count)
+        self._reader.forget()
         return sum(
             batch.events
             for projector in self._projectors

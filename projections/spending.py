@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -114,7 +115,13 @@ def day_of(zones: Sequence[ZoneSince], version: int, at: datetime) -> date:
     for each in zones:
         if each.version < version and each.since is not None and each.since <= at:
             zone = each.zone
-    return shown(at, zone_named(zone)).date()
+    return _date_in(zone, at.replace(microsecond=0))
+
+
+@lru_cache(maxsize=4_096)
+def _date_in(zone: str, second: datetime) -> date:
+    # Offsets of zones are whole seconds, so no day begins within one; many uses of one second are shown one after the other.
+    return shown(second, zone_named(zone)).date()
 
 
 def zone_since(version: int, event: AccountOpened | ZoneChangeScheduled) -> ZoneSince:
@@ -187,4 +194,4 @@ class SpendingView(Protocol):
 
 def _kept(text: str | None) -> str:
     """Free text as a column can hold it: JSON may carry NUL, a column may not; nothing is the empty text."""
-    return (text or "").replace("\0", "\ufffd")
+    return text.replace("\0", "\ufffd") if text else ""

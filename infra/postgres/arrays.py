@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from struct import Struct
 
-INT4S, INT8S, TEXTS, BYTEAS, TIMESTAMPS, UUIDS, TIMESTAMP = 1007, 1016, 1009, 1001, 1185, 2951, 1184
+INT4S, INT8S, TEXTS, BYTEAS, TIMESTAMPS, UUIDS, DATES, TIMESTAMP = (
+    *(1007, 1016, 1009, 1001, 1185, 2951, 1182),
+    1184,
+)
 """The types of the arrays, and of one time, by the numbers that PostgreSQL has for them."""
 
 _header = Struct(">5i").pack
@@ -15,6 +18,7 @@ _int4 = Struct(">ii").pack
 _int8 = Struct(">iq").pack
 _NULL = _length(-1)
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_EPOCH_DAY = _EPOCH.toordinal()
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -48,6 +52,11 @@ def timestamps(values: Collection[datetime | None]) -> bytes:
     """As timestamptz[], of aware times or NULL."""
     fields = [_NULL if value is None else _int8(8, (value - _EPOCH) // _MICROSECOND) for value in values]
     return _array(1184, len(values), fields, has_null=None in values)
+
+
+def dates(values: Collection[date]) -> bytes:
+    """As date[]."""
+    return _array(1082, len(values), [_int4(4, value.toordinal() - _EPOCH_DAY) for value in values])
 
 
 def timestamp(value: datetime) -> bytes:

@@ -189,7 +189,7 @@ class _Zones:
 
     def load(self, cursor: Cursor[TupleRow], shard: int, streams: set[bytes]) -> None:
         """The zones of these accounts are known."""
-        unknown = streams - self._zones.keys()
+        unknown = {stream for stream in streams if stream not in self._zones}
         if unknown and len(self._zones) + len(unknown) > ZONES_REMEMBERED_MAX:
             self._zones.clear()
             unknown = streams

@@ -20,6 +20,8 @@ KEYS = (
     "produce_to_commit_p99_ms",
     "hold_p99_ms",
     "hold_p99_ms_backlog",
+    "balance_p99_ms",
+    "balance_p99_ms_backlog",
 )
 
 

@@ -23,8 +23,10 @@ from infra.postgres.read_models import (
     PostgresStatement,
     Projector,
     StatementModel,
+    StoredEvent,
     Taking,
     Target,
+    read_events,
 )
 from infra.postgres.shards import ShardMap
 from infra.project import ProjectorLoop, read_models
@@ -81,6 +83,37 @@ def test_batches_of_any_size_give_the_same_rows(shards: ShardMap, limit: int) ->
         for shard in range(shards.count):
             while projector.advance(connection, shard, limit=limit):
                 pass
+
+    for team_id in teams:
+        assert viewed_rows(shards, team_id) == folded_rows(shards, team_id)
+
+
+def test_models_at_one_position_read_the_log_once(shards: ShardMap, monkeypatch: pytest.MonkeyPatch) -> None:
+    teams = a_ledger(shards, steps=15)
+    asked: list[tuple[int, int]] = []
+
+    def read(
+        cursor: Cursor[TupleRow], shard: int, after: int, until: int | None, limit: int
+    ) -> list[StoredEvent]:
+        asked.append((shard, after))
+        return read_events(cursor, shard, after, until, limit)
+
+    monkeypatch.setattr("infra.postgres.read_models.read_events", read)
+
+    ProjectorLoop(shards).catch_up()
+
+    assert asked
+    assert len(asked) == len(set(asked))
+    for team_id in teams:
+        assert viewed_rows(shards, team_id) == folded_rows(shards, team_id)
+
+
+def test_a_model_that_is_behind_the_others_reads_for_itself(shards: ShardMap) -> None:
+    teams = a_ledger(shards, steps=15)
+    ProjectorLoop(shards, lambda: [model for model in read_models() if model.name != "statement"]).catch_up()
+    more_life(teams, steps=10, seed=3)
+
+    ProjectorLoop(shards).catch_up()
 
     for team_id in teams:
         assert viewed_rows(shards, team_id) == folded_rows(shards, team_id)
