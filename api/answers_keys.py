@@ -57,7 +57,7 @@ class ActsAnswer(TeamPlace):
 
 
 class AccessAnswer(Told):
-    """Support read something of the team in an hour, once or more often."""
+    """Somebody of support or an operator read something of the team in an hour, once or more often."""
 
     version: Annotated[
         int, Field(description="Where it is in the stream of the team's people and paperwork.")
@@ -70,7 +70,7 @@ class AccessAnswer(Told):
 
 
 class AccessesAnswer(TeamPlace):
-    """What support read of the team, newest first."""
+    """What support and operators read of the team, newest first."""
 
     data: list[AccessAnswer]
     next: Annotated[str | None, Field(description="`after` of the next page; null on the last.")]

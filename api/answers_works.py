@@ -214,6 +214,9 @@ class WorkAnswer(Told):
         list[TextAnswer],
         Field(description="What is kept of what was saved, oldest first; none of it once erased."),
     ]
+    texts_not_told: Annotated[
+        int, Field(description="How many more are kept, which the role may not read.")
+    ] = 0
 
     @classmethod
     def of(cls, told: WorkOnFile) -> WorkAnswer:

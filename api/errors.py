@@ -25,12 +25,6 @@ class NoCredential(RequestError):
     code = "no_valid_key"
 
 
-class NotAllowed(RequestError):
-    """The credential is good, its role may not do this, or the key is not for this."""
-
-    code = "not_allowed"
-
-
 class IdempotencyKeyMissing(RequestError):
     """A command came without the key that makes it happen once."""
 
@@ -197,6 +191,7 @@ STATUS: dict[type[Exception], Answered] = {
     errors.UnknownWork: Answered(404, "The team has no such work"),
     errors.WorkRefused: Answered(409, "The work cannot go on like that"),
     errors.UnknownMember: Answered(404, "The team has no such member"),
+    errors.NotAllowed: Answered(403, "The role may not do this"),
     errors.RoleTooLow: Answered(403, "The member's role does not go so far"),
     errors.UnknownKey: Answered(404, "The team has no such key"),
     errors.KeyRefused: Answered(409, "There cannot be such a key"),
@@ -212,7 +207,6 @@ STATUS: dict[type[Exception], Answered] = {
     errors.UnknownEventShape: Answered(500, "The account needs a newer version of the ledger"),
     RequestError: Answered(400, "The request was refused"),
     NoCredential: Answered(401, "A valid credential is needed"),
-    NotAllowed: Answered(403, "The role may not do this"),
     TooManyRequests: Answered(429, "Too many requests"),
     IdempotencyKeyMissing: Answered(400, "An idempotency key is needed"),
     CursorRefused: Answered(400, "The cursor is not one of this list"),

@@ -1,15 +1,18 @@
-"""Where credentials become principals: keys, tokens, how often each may ask, and the trace that support leaves."""
+"""Where credentials become principals: keys, tokens, how often each may ask, and the trace that people of the house leave."""
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TypeGuard
 
 from anyio import to_thread
 from fastapi import Request
 
 from api.errors import TooManyRequests
+from api.fields import ID_PATTERN
 from api.keys import PREFIX, KeyRing
 from api.principals import Principal
 from api.rates import Rates
@@ -22,7 +25,7 @@ _TRACES_MAX = 10_000
 
 
 class Gate:
-    """Tells who a credential speaks for, counts what they ask, and notes when support reads a team."""
+    """Tells who a credential speaks for, counts what they ask, and notes when somebody of the house reads a team."""
 
     def __init__(
         self,
@@ -60,7 +63,7 @@ class Gate:
         member = self._tokens.subject(text) if self._tokens else None
         if member is None:
             return None
-        found = await self.ring.member(team_id, member) if team_id is not None else None
+        found = await self.ring.member(team_id, member) if _may_be_a_team(team_id) else None
         # Where no team is asked about, or none of theirs, they are as low as anybody who signed in.
         return found or Principal(f"member:{member}", "viewer", None, None, member)
 
@@ -85,7 +88,7 @@ class Gate:
         """
         hour = self._now().replace(minute=0, second=0, microsecond=0)
         trace = (principal.name, team_id, operation, hour)
-        if trace in self._traced:
+        if trace in self._traced or not _may_be_a_team(team_id):
             return
         command = RecordAccess(team_id=team_id, operation=operation, hour=hour)
         key = f"access {operation} {hour:%Y-%m-%dT%H}"
@@ -98,3 +101,8 @@ class Gate:
         self._traced[trace] = None
         while len(self._traced) > _TRACES_MAX:
             self._traced.popitem(last=False)
+
+
+def _may_be_a_team(team_id: str | None) -> TypeGuard[str]:
+    """Whether a team could be called so. The door is before the route's own checks, and no other text goes to the database."""
+    return team_id is not None and re.fullmatch(ID_PATTERN, team_id) is not None

@@ -14,12 +14,14 @@ from fastapi.routing import APIRoute
 from typing_extensions import override
 
 from api import roles
-from api.errors import NoCredential, NotAllowed
+from api.errors import NoCredential
 from api.gate import Gate
 from api.moments import unknown_team
 from api.principals import Principal
 from api.tags import matches, tag_of
+from domain.asking import Reach
 from domain.commands import PlaceHold
+from domain.errors import NotAllowed
 from domain.ledger import Caller, SecondPerson
 
 _LEVELS_MAX = 16
@@ -33,7 +35,7 @@ class GuardedRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         """The handler behind its guard."""
         handle = super().get_route_handler()
-        known = _query_names(self.dependant)
+        known = query_names(self.dependant)
         operation = self.name
 
         async def guarded(request: Request) -> Response:
@@ -52,7 +54,7 @@ class OnlyMember(NamedTuple):
 
 
 def caller_of(request: Request) -> Caller:
-    """Who asks, as commands record it, and from where on it takes a second person."""
+    """Who asks, as commands record it, from where on it takes a second person, and of whose holds the caller disposes."""
     principal = principal_of(request)
     operation = operation_of(request)
     cell = roles.cell(principal.role, operation)
@@ -60,7 +62,8 @@ def caller_of(request: Request) -> Caller:
     if cell is not None and cell.alone_micros is not None:
         second = SecondPerson(operation, cell.alone_micros, cell.two_persons)
     approves = roles.approved_by(principal.role) if operation == "approve_act" else None
-    return Caller(principal.name, principal.role, request.scope["coffer.request_id"], second, approves)
+    reach = Reach(principal.actions, principal.member if principal.role == "member" else None)
+    return Caller(principal.name, principal.role, request.scope["coffer.request_id"], second, approves, reach)
 
 
 def principal_of(request: Request) -> Principal:
@@ -117,7 +120,7 @@ async def _admit(request: Request, operation: str) -> None:
     _check_role(principal, operation)
     if team_id is not None:
         _check_team(principal, operation, team_id)
-        if principal.role == "support" and request.method == "GET":
+        if roles.is_seen(principal.role) and (request.method == "GET" or operation in roles.QUESTIONS):
             await gate.leave_trace(principal, operation, team_id, request.scope["coffer.request_id"])
 
 
@@ -165,8 +168,9 @@ def _tagged(request: Request, response: Response) -> Response:
     return response
 
 
-def _query_names(dependant: Dependant) -> set[str]:
-    below = (_query_names(each) for each in dependant.dependencies)
+def query_names(dependant: Dependant) -> set[str]:
+    """The query parameters that a route takes, by itself or by what it depends on."""
+    below = (query_names(each) for each in dependant.dependencies)
     return {field.alias for field in dependant.query_params}.union(*below)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Annotated, TypeVar
 
 import msgspec
-from fastapi import Depends
+from fastapi import Depends, Request
 
+from api import roles
 from api.answers import ChargeAnswer, ChargesAnswer
-from api.guard import OnlyMember, only_member
+from api.answers_works import WorkAnswer
+from api.guard import OnlyMember, only_member, principal_of
 from domain.errors import UnknownCharge
 from projections.explain import CaptureExplained, UsageExplained
 from projections.replay import ReplayFilter
@@ -47,6 +49,24 @@ def own_explanation(only: OnlyMember, explained: UsageExplained, charge_id: str)
     member = explained.member if isinstance(explained, CaptureExplained) else explained.usage.member
     _require(only, member, charge_id)
     return explained
+
+
+def own_texts(request: Request, answer: WorkAnswer) -> WorkAnswer:
+    """The work with those of its texts that may be told, and how many more there are.
+
+    Whoever saves steps goes on with what others wrote, and whoever reads everybody's usage reads how it was asked for. A viewer
+    sees the brief, the result, and steps of their own; others see no text.
+    """
+    principal = principal_of(request)
+    usage = roles.cell(principal.role, "read_statement")
+    if roles.may(principal.role, "save_work_step") or (usage is not None and usage.scope == "any"):
+        return answer
+    told = [
+        text
+        for text in answer.texts
+        if usage is not None and (text.step is None or text.member == principal.member)
+    ]
+    return answer.model_copy(update={"texts": told, "texts_not_told": len(answer.texts) - len(told)})
 
 
 def _require(only: OnlyMember, member: str | None, charge_id: str) -> None:

@@ -44,18 +44,8 @@ _IF_NONE_MATCH = {
     "schema": {"type": "string", "maxLength": 1_000},
 }
 _ERRORS_OF_EVERY_ROUTE = (413, 431, 500)
-_QUESTIONS = frozenset(
-    {
-        "estimate_usage",
-        "estimate_uses",
-        "give_quote",
-        "plan_spending",
-        "preflight_uses",
-        "publish_usage",
-        "review_account",
-    }
-)
-"""Asked by POST because of their bodies; they change nothing and need no key."""
+_WITHOUT_KEY = roles.QUESTIONS | {"publish_usage"}
+"""By POST, and without an idempotency key: questions change nothing, and a usage record is its own identity."""
 _RESPONSES: dict[int, str] = {
     400: "A header or a cursor is missing or wrong",
     401: "No valid credential",
@@ -127,7 +117,7 @@ def _complete(operation: dict[str, Any], path: str, method: str) -> None:
 def _statuses(name: str, path: str, method: str, takes_cursor: bool) -> set[int]:
     statuses = {*_ERRORS_OF_EVERY_ROUTE, 422}
     if method == "post":
-        statuses |= {408, 409, 415} | ({400, 412} if name not in _QUESTIONS else set())
+        statuses |= {408, 409, 415} | ({400, 412} if name not in _WITHOUT_KEY else set())
     if not roles.is_open(name):
         statuses |= {401, 403, 429}
     if path.startswith("/v1/"):

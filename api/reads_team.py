@@ -51,7 +51,7 @@ def team_routes(router: APIRouter, queries: Queries) -> None:
             str | None, Query(max_length=CURSOR_LENGTH_MAX, description="`next` of the page before.")
         ] = None,
     ) -> AccessesAnswer:
-        """What support read of the team, newest first: once per person, operation and hour."""
+        """What support and operators read of the team, newest first: once per person, operation and hour."""
         return await queries.teams.accesses(team_id, limit, after)
 
     @router.get("/adjustments", name="list_adjustments", operation_id="list_adjustments")

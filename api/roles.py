@@ -125,7 +125,12 @@ TABLE: tuple[Line, ...] = (
         "- | - | - | own | - | - | - | any | any",
         "approve_act",
     ),
-    _line("accesses", "see what support read", "- | - | own | own | - | - | any | - | any", "list_accesses"),
+    _line(
+        "accesses",
+        "see who of the house read the team's data",
+        "- | - | own | own | - | - | any | - | any",
+        "list_accesses",
+    ),
     _line("revenue", "read revenue", "- | - | - | - | - | any | any | - | any", "read_revenue"),
     _line(
         "spend",
@@ -237,6 +242,21 @@ of one is an alarm; they make no keys, which would outlast them.
 OPEN: frozenset[str] = frozenset({"livez", "readyz", "openapi", "read_signing_key"})
 """Operations that need no credential."""
 
+QUESTIONS: frozenset[str] = frozenset(
+    {
+        "estimate_usage",
+        "estimate_uses",
+        "give_quote",
+        "plan_spending",
+        "preflight_uses",
+        "review_account",
+    }
+)
+"""Asked by POST because of their bodies: they change nothing, so they are reads."""
+
+SEEN: frozenset[str] = frozenset({"support", "operator", "break-glass"})
+"""Roles of the house whose reads of a team its owner sees; auditors write nowhere, and their reads are in the log."""
+
 LINES: dict[str, Line] = {line.name: line for line in TABLE}
 _OF: dict[str, Line] = {operation: line for line in TABLE for operation in line.operations}
 OPERATIONS: frozenset[str] = frozenset(_OF) | OPEN
@@ -273,6 +293,11 @@ def approved_by(role: str) -> frozenset[str]:
         if (own := line.cells.get(role)) is not None and (own.two_persons or own.alone_micros is None)
         for operation in line.operations
     )
+
+
+def is_seen(role: str) -> bool:
+    """Whether a read of a team by the role leaves a trace there."""
+    return role in SEEN
 
 
 def may(role: str, operation: str) -> bool:

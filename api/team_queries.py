@@ -126,7 +126,7 @@ class TeamQueries:
         return ActsAnswer(**place, data=told)
 
     async def accesses(self, team_id: str, limit: int, after: str | None) -> AccessesAnswer:
-        """What support read of the team, newest first."""
+        """What support and operators read of the team, newest first."""
         _, place = await self._team(team_id)
         before = self._cursors.read(after, team_id, "accesses", {}) if after else None
         found: list[tuple[StoredTeamEvent, AccessRecorded]] = []

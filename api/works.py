@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
 from api.answers_works import (
     ContextAnswer,
@@ -19,6 +19,7 @@ from api.answers_works import (
 from api.cursors import CURSOR_LENGTH_MAX, LIMIT_DEFAULT, LIMIT_MAX, Cursors
 from api.fields import Id
 from api.guard import GuardedRoute
+from api.narrowing import own_texts
 from api.parameters import TeamPath, WorkPath, WorkVersionPath
 from api.ports import ContextQuery, PublicKey, WorkReads
 from projections.contexts import ContextField
@@ -40,9 +41,9 @@ def work_read_routes(works: WorkReads, cursors: Cursors) -> APIRouter:
         return WorksAnswer.of(team_id, told, following)
 
     @router.get("/works/{work_id}", name="read_work", operation_id="read_work")
-    async def read_work(team_id: TeamPath, work_id: WorkPath) -> WorkAnswer:
+    async def read_work(request: Request, team_id: TeamPath, work_id: WorkPath) -> WorkAnswer:
         """The page of a work: brief, what was saved, cost by step, failures, refunds, open holds, estimate against actual."""
-        return WorkAnswer.of(await asyncio.to_thread(works.work, team_id, work_id))
+        return own_texts(request, WorkAnswer.of(await asyncio.to_thread(works.work, team_id, work_id)))
 
     @router.get("/works/{work_id}/cost", name="read_work_cost", operation_id="read_work_cost")
     async def read_work_cost(team_id: TeamPath, work_id: WorkPath) -> CostAnswer:

@@ -11,7 +11,7 @@ import msgspec
 
 from domain import commands as c
 from domain.account.adjusting import lower_balance, raise_balance
-from domain.account.applying import find_limit
+from domain.account.applying import find_limit, open_hold
 from domain.account.auto_top_up import configure_auto_top_up
 from domain.account.chargebacks import lose_chargeback, open_chargeback, win_chargeback
 from domain.account.collecting import issue_credit_note, mark_uncollectible, require_creditable
@@ -53,7 +53,7 @@ from domain.account.planning import assign_plan
 from domain.account.quoting import pin_quote
 from domain.account.refunding import refund_charge
 from domain.catalogue import Catalogue
-from domain.errors import Malformed, RoleTooLow, UnknownPlan
+from domain.errors import Malformed, NotAllowed, RoleTooLow, UnknownPlan
 from domain.handover import Signer, check_handover, document_of
 from domain.invoices.corrections import credit_note_document, digest_of, void_document
 from domain.issuer.events import DocumentKind
@@ -96,6 +96,16 @@ class _Ids(TypedDict, total=False):
     period_end: datetime
     step: str
     revision: int
+
+
+class Reach(msgspec.Struct, frozen=True):
+    """Of which holds a caller disposes: those for these actions (None: for any), those of this member (None: anybody's)."""
+
+    actions: frozenset[str] | None = None
+    member: str | None = None
+
+
+EVERY_HOLD = Reach()
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -157,6 +167,7 @@ class Asked:
         self.team_decision: TeamDecision | None = None
         self.work_decision: WorkDecision | None = None
         self.approves: frozenset[str] | None = None
+        self.reach = EVERY_HOLD
         self.load_team = load_team
         self._papers = papers
         self._load_work = load_work
@@ -503,18 +514,38 @@ def _amount_to_hold(asked: Asked, command: c.PlaceHold) -> tuple[int, QuotePin |
     return pin.total_micros, pin
 
 
+def _within_reach(asked: Asked, hold_id: str) -> None:
+    """The caller disposes of the hold; of one that is not open its own rule speaks. Raises: NotAllowed."""
+    hold, reach = open_hold(asked.decision.account, hold_id), asked.reach
+    if hold is None:
+        return
+    if reach.actions is not None and hold.action not in reach.actions:
+        raise NotAllowed(
+            f"hold {hold_id} is for action {hold.action!r}, which the key does not list: ask for a key that does",
+            hold_id=hold_id,
+        )
+    if reach.member is not None and hold.member != reach.member:
+        raise NotAllowed(
+            f"hold {hold_id} is not member {reach.member!r}'s own: ask whoever manages the team",
+            hold_id=hold_id,
+        )
+
+
 def _extend_hold(asked: Asked, command: c.ExtendHold) -> Given:
+    _within_reach(asked, command.hold_id)
     expires_at = extend_hold(asked.decision, command.hold_id, command.lasts_seconds)
     return Given(_Ids(hold_id=command.hold_id, hold_expires_at=expires_at))
 
 
 def _capture_hold(asked: Asked, command: c.CaptureHold) -> Given:
+    _within_reach(asked, command.hold_id)
     charge_id = asked.id_of("capture")
     capture_hold(asked.decision, command.hold_id, command.amount_micros, command.occurred_at, charge_id)
     return Given(_Ids(hold_id=command.hold_id, charge_id=charge_id, amount_micros=command.amount_micros))
 
 
 def _release_hold(asked: Asked, command: c.ReleaseHold) -> Given:
+    _within_reach(asked, command.hold_id)
     return Given(_Ids(hold_id=command.hold_id, amount_micros=release_hold(asked.decision, command.hold_id)))
 
 

@@ -322,7 +322,7 @@ class ApproveAct(Command, frozen=True, kw_only=True, tag=True, omit_defaults=Tru
 
 
 class RecordAccess(Command, frozen=True, kw_only=True, tag=True, omit_defaults=True):
-    """Leave a trace that support reads something of the team in this hour."""
+    """Leave a trace that somebody of the house reads something of the team in this hour."""
 
     operation: str
     hour: datetime

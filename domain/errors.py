@@ -384,6 +384,12 @@ class MemberRefused(Refused):
     code = "member_refused"
 
 
+class NotAllowed(Refused):
+    """The credential is good, its role may not do this, or the key is not for this."""
+
+    code = "not_allowed"
+
+
 class RoleTooLow(Refused):
     """The member's role in the team does not go so far: nobody gives or takes what is above their own."""
 

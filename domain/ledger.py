@@ -15,9 +15,19 @@ from domain.account.due import pass_time
 from domain.account.index import AccountIndex, IndexOverlay
 from domain.account.state import TeamAccount
 from domain.actors import Actor
-from domain.asking import DECIDERS, Asked, Given, Papers, asked_amount, needs_another, propose
+from domain.asking import (
+    DECIDERS,
+    EVERY_HOLD,
+    Asked,
+    Given,
+    Papers,
+    Reach,
+    asked_amount,
+    needs_another,
+    propose,
+)
 from domain.catalogue import Catalogue
-from domain.commands import Command, OpenAccount
+from domain.commands import Command, OpenAccount, RecordAccess
 from domain.errors import IdempotencyKeyReused, UnknownTeam, VersionPassed
 from domain.handover import Signer
 from domain.team.decision import TeamDecision
@@ -94,7 +104,8 @@ class SecondPerson(msgspec.Struct, frozen=True):
 class Caller(msgspec.Struct, frozen=True):
     """Who asks: the principal of the credential, the role it acts in, the request it belongs to, and when it needs another.
 
-    ``approves``: of which operations it may approve what somebody else proposed (None: of all).
+    ``approves``: of which operations it may approve what somebody else proposed (None: of all); ``reach``: of which holds it
+    disposes.
     """
 
     principal: str
@@ -102,6 +113,7 @@ class Caller(msgspec.Struct, frozen=True):
     correlation_id: str | None = None
     second_person: SecondPerson | None = None
     approves: frozenset[str] | None = None
+    reach: Reach = EVERY_HOLD
 
 
 class OnlyAt(msgspec.Struct, frozen=True):
@@ -250,7 +262,8 @@ class Ledger:
             caller.correlation_id,
             command.reason,
         )
-        if session.account is not None:
+        # A look at a team changes nothing of its account: what is due stays due.
+        if session.account is not None and not isinstance(command, RecordAccess):
             pass_time(decision)
         asked = Asked(
             decision,
@@ -264,6 +277,7 @@ class Ledger:
             self._signer,
         )
         asked.approves = caller.approves
+        asked.reach = caller.reach
         return asked
 
 

@@ -153,7 +153,7 @@ class ActApproved(TeamEvent, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class AccessRecorded(TeamEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """Support read something of the team: once per principal, operation and hour, however often it did."""
+    """Support or an operator read something of the team: once per principal, operation and hour, however often."""
 
     TOPIC: ClassVar[str] = "AccessRecorded.1"
 

@@ -6,15 +6,19 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from api import roles
 from api.app import routed
 from api.guard import GuardedRoute
 from api.keys import KeyRing, key_text, new_key, parse_key
-from tests.api.conftest import PEPPER, Caller, behind, give_key
+from domain.errors import Busy
+from tests.api.conftest import PEPPER, Caller, behind, give_key, give_member_key
 from tests.asgi import Http
 from tests.memory_store import MemoryLedger
+
+TEAM = "/v1/accounts/acme"
 
 
 def routes() -> list[APIRoute]:
@@ -45,6 +49,71 @@ def test_every_route_is_guarded_and_has_its_line_in_the_table_and_no_line_is_lef
 
 def test_what_the_table_does_not_know_nobody_may() -> None:
     assert not any(roles.may(role, "delete_everything") for role in (*roles.ROLES, roles.ANYONE))
+
+
+def _takes_key(dependant: Dependant) -> bool:
+    """Whether the route asks for an idempotency key."""
+    mine = {field.alias.lower() for field in dependant.header_params}
+    return "idempotency-key" in mine or any(map(_takes_key, dependant.dependencies))
+
+
+def test_whatever_a_team_is_asked_by_post_without_a_key_is_a_question() -> None:
+    """So it leaves the trace of a read; a command leaves its own event."""
+    asked = {
+        route.name
+        for route in routes()
+        if route.methods == {"POST"} and "{team_id}" in route.path_format and not _takes_key(route.dependant)
+    }
+
+    assert asked == roles.QUESTIONS
+
+
+@pytest.mark.parametrize(
+    ("role", "is_seen"),
+    [("support", True), ("operator", True), ("break-glass", True), ("auditor", False)],
+)
+def test_a_team_sees_who_of_the_house_read_it_and_an_auditor_writes_nowhere(
+    acme: Caller, ledger: MemoryLedger, role: str, is_seen: bool
+) -> None:
+    """I26: whether it was asked by GET or by POST; once an hour."""
+    owner = Caller(acme.http, give_member_key(ledger, "acme", "olga", "owner"))
+    reader = Caller(acme.http, give_key(ledger, role, "somebody"))
+    written = len(ledger.teams["acme"].paperwork_events)
+    answers = [
+        answer
+        for _ in range(3)
+        for answer in (
+            reader.get(f"{TEAM}/balance"),
+            reader.post(f"{TEAM}/estimates", {"action": "image.generate", "meters": {"units": "1"}}),
+            owner.get(f"{TEAM}/balance"),
+        )
+    ]
+
+    told = owner.get(f"{TEAM}/accesses").json()["data"]
+
+    assert {answer.status_code for answer in answers} == {200}
+    traces = [(each["principal"], each["role"], each["operation"]) for each in told]
+    seen = [("somebody", role, "estimate_usage"), ("somebody", role, "read_balance")]
+    assert traces == (seen if is_seen else [])
+    assert len(ledger.teams["acme"].paperwork_events) == written + len(traces)
+
+
+def test_a_command_is_its_own_trace(acme: Caller, ledger: MemoryLedger) -> None:
+    acme.post(f"{TEAM}/grants", {"amount": "1", "reason": "x"})
+
+    assert ledger.teams["acme"].paperwork_events == []
+
+
+def test_nothing_is_told_as_long_as_the_trace_cannot_be_left(
+    acme: Caller, ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(_team_id: str) -> None:
+        raise Busy("somebody else writes")
+
+    monkeypatch.setattr(ledger, "session", locked)
+    answer = acme.get(f"{TEAM}/balance")
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "busy")
 
 
 def test_nothing_is_said_about_a_team_before_the_key_was_seen(http: Http) -> None:

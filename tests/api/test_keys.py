@@ -185,6 +185,62 @@ def test_a_key_that_lists_actions_holds_and_quotes_for_no_other(acme: Caller, le
     assert (quotes[0].status_code, code(quotes[1])) == (200, "not_allowed")
 
 
+@pytest.mark.parametrize(
+    ("step", "body"),
+    [("captures", {"amount": "1"}), ("extensions", {"lasts_seconds": 7_200}), ("release", {})],
+)
+def test_a_key_that_lists_actions_disposes_of_no_hold_for_another(
+    acme: Caller, ledger: MemoryLedger, step: str, body: dict[str, Any]
+) -> None:
+    """A6, I16: by the hold's id as by the action's name, and nothing is changed."""
+    farm = Caller(acme.http, give_key(ledger, "ingest", teams=["acme"], actions=["image.generate"]))
+    wide = Caller(acme.http, give_key(ledger, "ingest", "wide", teams=["acme"]))
+    holds = {
+        action: acme.post(f"{TEAM}/holds", {"action": action, "amount": "5"}).json()["hold_id"]
+        for action in ("image.generate", "video.generate")
+    }
+    version = ledger.teams["acme"].account.version
+
+    refused = farm.post(f"{TEAM}/holds/{holds['video.generate']}/{step}", body)
+
+    assert (refused.status_code, code(refused)) == (403, "not_allowed"), refused.text
+    assert "video.generate" in refused.json()["detail"]
+    assert ledger.teams["acme"].account.version == version
+    assert farm.post(f"{TEAM}/holds/{holds['image.generate']}/{step}", body).status_code == 201
+    assert wide.post(f"{TEAM}/holds/{holds['video.generate']}/{step}", body).status_code == 201
+    assert code(farm.post(f"{TEAM}/holds/hold-900/{step}", body)) == "unknown_hold"
+
+
+def test_an_answer_on_file_is_given_again_also_when_its_hold_has_ended(
+    acme: Caller, ledger: MemoryLedger
+) -> None:
+    """I14."""
+    farm = Caller(acme.http, give_key(ledger, "ingest", teams=["acme"], actions=["image.generate"]))
+    hold = farm.post(f"{TEAM}/holds", {"action": "image.generate", "amount": "5"}).json()["hold_id"]
+
+    first, again = (farm.post(f"{TEAM}/holds/{hold}/release", {}, key="once") for _ in range(2))
+
+    assert (first.status_code, again.status_code, again.content) == (201, 201, first.content)
+
+
+@pytest.mark.parametrize(
+    ("step", "body"),
+    [("captures", {"amount": "1"}), ("extensions", {"lasts_seconds": 7_200}), ("release", {})],
+)
+def test_a_member_disposes_of_its_own_holds_and_an_admin_of_everybodys(
+    owner: Caller, ledger: MemoryLedger, step: str, body: dict[str, Any]
+) -> None:
+    """I12."""
+    mira = Caller(owner.http, made(owner)["key"])
+    adam = Caller(owner.http, give_member_key(ledger, "acme", "adam", "admin"))
+    asked = {"action": "image.generate", "amount": "5"}
+    theirs, hers = (by.post(f"{TEAM}/holds", asked).json()["hold_id"] for by in (adam, mira))
+
+    assert code(mira.post(f"{TEAM}/holds/{theirs}/{step}", body)) == "not_allowed"
+    assert mira.post(f"{TEAM}/holds/{hers}/{step}", body).status_code == 201
+    assert adam.post(f"{TEAM}/holds/{theirs}/{step}", body).status_code == 201
+
+
 def test_a_member_holds_for_itself_and_an_owner_for_anybody(owner: Caller) -> None:
     mira = Caller(owner.http, made(owner)["key"])
     hold = {"action": "image.generate", "amount": "1"}
