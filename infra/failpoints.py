@@ -54,8 +54,17 @@ OF_CLOSERS = (
 )
 """The places that issuing invoices passes."""
 
+OF_COMMANDS = (
+    "command.after_answer",
+    "command.after_events",
+    "command.before_commit",
+    "command.after_commit",
+)
+"""The places that a command passes, between what it does and the answer that its caller hears."""
+
 NAMES = (
     *OF_WORKERS,
+    *OF_COMMANDS,
     "stream.between_databases",
     "relay.before_mark",
     *OF_ARCHIVERS,

@@ -55,7 +55,8 @@ def _last_processors(terminal: bool, service: str) -> list[Processor]:
             *ending,
             structlog.dev.ConsoleRenderer(),
         ]
-    json = structlog.processors.JSONRenderer(sort_keys=True, ensure_ascii=False)
+    # ASCII only: nothing in a line breaks it for a reader that splits at other line ends, or turns the terminal that shows it.
+    json = structlog.processors.JSONRenderer(sort_keys=True, ensure_ascii=True)
     return [structlog.stdlib.ProcessorFormatter.remove_processors_meta, named, *ending, json]
 
 

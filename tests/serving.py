@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -52,20 +52,32 @@ def _received(client: socket.socket) -> bytes:
 
 
 @contextmanager
-def serving_process(database_url: str, directory: Path) -> Iterator[Served]:
-    """`coffer serve` in a process of its own, ready."""
+def serving_process(
+    database_url: str,
+    directory: Path,
+    *,
+    key: str | None = None,
+    name: str = "serve",
+    more: Mapping[str, str] | None = None,
+) -> Iterator[Served]:
+    """`coffer serve` in a process of its own, ready; with a new key that opens everything unless one is given.
+
+    Processes of one directory share their secrets; ``more`` is added to the environment.
+    """
     with closing(socket.socket()) as free:
         free.bind((HOST, 0))
         port = free.getsockname()[1]
-    with Wiring(Settings(database_url=database_url, state_directory=directory)) as wiring:
-        key, _ = wiring.keys.create("tester", "break-glass", timedelta(hours=8))
-    log = directory / "serve.log"
+    if key is None:
+        with Wiring(Settings(database_url=database_url, state_directory=directory)) as wiring:
+            key, _ = wiring.keys.create("tester", "break-glass", timedelta(hours=8))
+    log = directory / f"{name}.log"
     environment = os.environ | {
         "COFFER_DATABASE_URL": database_url,
         "COFFER_STATE_DIRECTORY": str(directory),
         "COFFER_API_PORT": str(port),
         # Rates have tests of their own; here one caller stands for many.
         "COFFER_REQUESTS_PER_SECOND_MAX": "0",
+        **(more or {}),
     }
     with log.open("wb") as out:
         process = subprocess.Popen(

@@ -24,6 +24,7 @@ from domain.work.costs import WorkMove
 from domain.work.decision import WorkDecision
 from domain.work.state import Work
 from domain.work.texts import SALT_BYTES
+from infra.failpoints import hit
 from infra.postgres.appending import AccountWrite, HeadMoved, Rows, append, new_events, stay_home
 from infra.postgres.archived import refuse_archived
 from infra.postgres.connections import NOT_REACHED
@@ -69,6 +70,10 @@ class PostgresLedgerStore:
                 )
                 yield session
                 committing = session.saved
+                if committing:
+                    hit("command.before_commit")
+            if committing:
+                hit("command.after_commit")
         except HeadMoved as error:
             raise Busy(str(error)) from error
         except errors.UniqueViolation as error:
@@ -225,6 +230,7 @@ class PostgresAccountSession:
         """Events, heads, index and answer will be durable together when the session ends, with those of team and work."""
         write = self._write_of(account, decision, expected_version)
         self._keep_answer(account, principal, key, body_digest, answer, decision.at)
+        hit("command.after_answer")
         self._count_repeated_denial(decision)
         self._append(write, decision, team, work)
 
@@ -263,6 +269,7 @@ class PostgresAccountSession:
             append(self._cursor, self._shard, [write] if write.events else [], beside, numbers)
         else:
             stay_home(self._cursor, [self._shard])
+        hit("command.after_events")
         self.saved = True
 
     def _beside(self, team: TeamDecision | None, work: WorkDecision | None) -> Rows | None:
