@@ -5,8 +5,9 @@ Days are those of the team's zone in force when the use occurred, as it was know
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import date, datetime
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
@@ -184,12 +185,40 @@ class SpendingPage(NamedTuple):
     position: int
 
 
+class History(NamedTuple):
+    """What a team spent on each day, less refunds, the oldest first, from the first on which anything was."""
+
+    team_id: str
+    days: Sequence[int]
+
+
+SAMPLE_TEAMS_MAX = 3_200
+"""So many teams, of every shard alike, say how teams spend."""
+
+
 class SpendingView(Protocol):
     """Reads of spending."""
 
     def spent(self, team_id: str, since: date, until: date) -> SpendingPage:
         """The team's rows from the day ``since`` (included) to the day ``until`` (excluded)."""
         ...
+
+    def sample(self, team_id: str, since: date, until: date) -> Sequence[History]:
+        """What a sample of the ledger's other teams spent on the days from ``since`` to before ``until``.
+
+        At most ``SAMPLE_TEAMS_MAX``, of each shard those with the least account ids, which say nothing of how a team spends:
+        nobody is chosen by what it spent. Those that spent nothing are left out.
+        """
+        ...
+
+
+def history_of(team_id: str, net_by_day: Mapping[date, int], until: date) -> History | None:
+    """The team's days up to the one before ``until``; None when it spent nothing."""
+    first = min((day for day, net in net_by_day.items() if net), default=None)
+    if first is None:
+        return None
+    length = (until - first).days
+    return History(team_id, array("q", (net_by_day.get(first + timedelta(n), 0) for n in range(length))))
 
 
 def _kept(text: str | None) -> str:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 
-from projections.spending import SpendingPage, spending_of
+from domain.account.decision import account_id
+from projections.spending import (
+    SAMPLE_TEAMS_MAX,
+    History,
+    SpendingPage,
+    SpendingRow,
+    history_of,
+    spending_of,
+)
 from tests.memory_store import MemoryLedger
 
 
@@ -19,6 +28,21 @@ class MemorySpending:
         team = self._memory.teams.get(team_id)
         if team is None:
             return SpendingPage([], 0)
-        rows = spending_of(((stored.version, stored.event) for stored in team.events), 0, team_id)
-        position = team.events[-1].position
-        return SpendingPage([row for row in rows if since <= row.day < until], position)
+        return SpendingPage(self._rows(team_id, since, until), team.events[-1].position)
+
+    def sample(self, team_id: str, since: date, until: date) -> Sequence[History]:
+        """The histories of the other teams, as of the last event."""
+        others = sorted((each for each in self._memory.teams if each != team_id), key=account_id)
+        found: list[History] = []
+        for other in others[:SAMPLE_TEAMS_MAX]:
+            net: dict[date, int] = {}
+            for row in self._rows(other, since, until):
+                net[row.day] = net.get(row.day, 0) + row.net_micros
+            if (history := history_of(other, net, until)) is not None:
+                found.append(history)
+        return found
+
+    def _rows(self, team_id: str, since: date, until: date) -> list[SpendingRow]:
+        events = self._memory.teams[team_id].events
+        rows = spending_of(((stored.version, stored.event) for stored in events), 0, team_id)
+        return [row for row in rows if since <= row.day < until]

@@ -28,7 +28,7 @@ from infra.postgres.mapper import ACCOUNT_SHAPES, ISSUER_SHAPES, TEAM_SHAPES, WO
 from infra.postgres.payments_verification import check_payments
 from infra.postgres.read_models import StatementModel, statement_row
 from infra.postgres.shards import ShardMap
-from infra.postgres.spending_verification import check_spending
+from infra.postgres.spending_verification import EventsSeen, check_spending
 from projections.invoices import InvoiceRow
 from projections.statement import StatementRow
 from projections.verify import (
@@ -185,8 +185,6 @@ class _Verification:
         if team_id is None and not self._is_enough():
             with connection.transaction():
                 self._issuers(connection, archives, shard)
-                misstated = {found.team_id for found in self._findings if found.team_id is not None}
-                self._findings += check_spending(connection, shard, misstated)
             archives.check_count()
         self._findings += archives.findings
 
@@ -212,6 +210,7 @@ class _Verification:
         events = _Streams(_with_archived(connection, archives, shard, accounts, gone, "events"))
         rows = _Streams(_rows(connection, shard, heads, StatementModel.table, StatementRow._fields))
         invoices = _Streams(_rows(connection, shard, heads, InvoiceModel.table, InvoiceRow._fields))
+        seen = EventsSeen()
         for head in sorted(heads, key=lambda head: head.account_id):
             account_id = head.account_id
             if not archives.is_readable(gone.get(account_id, ())):
@@ -219,7 +218,10 @@ class _Verification:
             stored = AccountOnFile(
                 shard,
                 head,
-                self._counted(StoredEvent._make(row[1:]) for row in events.of(account_id)),
+                seen.noted(
+                    head.team_id,
+                    self._counted(StoredEvent._make(row[1:]) for row in events.of(account_id)),
+                ),
                 entries.get(head.team_id, {}),
                 (statement_row(row[1:]) for row in rows.of(account_id)),
                 tracked,
@@ -229,6 +231,9 @@ class _Verification:
             )
             self._findings += check_account(stored, ACCOUNT_SHAPES.decode, origins)
             self._teams += 1
+        # Of a team whose statement is wrong itself, nothing is known about its spending here.
+        misstated = {found.team_id for found in self._findings if found.team_id is not None}
+        self._findings += check_spending(connection, shard, seen.of_teams(misstated))
         self._paperwork(connection, archives, shard, heads)
         self._works(connection, archives, shard, heads)
 

@@ -8,6 +8,9 @@ from itertools import cycle
 
 import pytest
 
+from domain.account.decision import account_id
+from domain.amounts import format_credits
+from domain.commands import VoidGrant
 from infra.postgres import spending_model
 from infra.postgres.read_models import Projector
 from infra.postgres.rebuilding import rebuild
@@ -15,9 +18,9 @@ from infra.postgres.shards import ShardMap
 from infra.postgres.spending_model import PostgresSpending, SpendingModel
 from infra.postgres.verification import verify
 from infra.project import ProjectorLoop
-from projections.spending import SpendingRow, spending_of
+from projections.spending import SpendingRow, history_of, spending_of
 from tests.builders import AnAccount
-from tests.projections.ledgers import AStoredAccount, tamper
+from tests.projections.ledgers import AStoredAccount, ATeam, tamper
 from tests.projections.lives import a_life
 
 EVER = date(2000, 1, 1), date(2100, 1, 1)
@@ -94,6 +97,104 @@ def test_i7_verify_names_a_sum_that_was_changed_and_a_row_that_is_missing(
 
     assert (first.table, first.team_id) == ("spending_day", "acme")
     assert missing.found == "none"
+
+
+def test_i7_verify_names_the_first_row_that_was_edited_by_its_day_though_all_sums_still_agree(
+    shards: ShardMap, lived: AnAccount
+) -> None:
+    """Ten credits are moved from one day to a later one: every total is as it was."""
+    ProjectorLoop(shards).catch_up()
+    shard, rows = shards.shard_of("acme"), expected(shards, lived)
+    [earlier, later] = two_days_of_one_use(rows)
+    for row, moved in ((earlier, -10_000_000), (later, 10_000_000)):
+        tamper(
+            shards,
+            shard,
+            f"UPDATE spending_day SET charged_micros = charged_micros + {moved} WHERE day = '{row.day}' AND action ="
+            f" '{row.action}' AND member = '{row.member}' AND project = '{row.project}' AND work = '{row.work}'",
+        )
+
+    found, of_team = verify(shards).findings, verify(shards, team_id="acme").findings
+
+    [finding] = found
+    assert finding.what == (
+        f"{earlier.day} {earlier.action}, member {earlier.member or 'none'}, project {earlier.project or 'none'},"
+        f" work {earlier.work or 'none'}"
+    )
+    charged = [format_credits(earlier.charged_micros + moved) for moved in (0, -10_000_000)]
+    assert (f"{charged[0]} charged" in finding.expected, f"{charged[1]} charged" in finding.found) == (
+        True,
+        True,
+    )
+    assert of_team == found
+
+
+def two_days_of_one_use(rows: list[SpendingRow]) -> list[SpendingRow]:
+    """Two rows that differ in the day alone."""
+    alike: dict[object, list[SpendingRow]] = {}
+    for row in rows:
+        alike.setdefault(row[3:7], []).append(row)
+    return next(days for days in alike.values() if len(days) > 1)[:2]
+
+
+def test_i7_a_row_of_a_day_on_which_nothing_was_used_is_found(shards: ShardMap, lived: AnAccount) -> None:
+    ProjectorLoop(shards).catch_up()
+    tamper(
+        shards,
+        shards.shard_of("acme"),
+        "INSERT INTO spending_day SELECT shard, team_id, day - 400, action, member, project, work, uses, waived,"
+        " charged_micros, refunded_micros FROM spending_day LIMIT 1",
+    )
+
+    [finding] = verify(shards).findings
+
+    assert (finding.table, finding.expected, finding.found.split(" ")[1]) == ("spending_day", "none", "uses,")
+
+
+def test_i7_a_refund_that_fell_to_a_voided_grant_is_no_difference(shards: ShardMap) -> None:
+    """The statement tells what came back to the team, which is nothing; the work cost nothing in the end all the same."""
+    account = AStoredAccount(shards)
+    account.granted("gift", 25, "2026-11-02 08:00")
+    account.used("1", 10, occurred="2026-11-03 08:00")
+    lot_id = next(lot_id for lot_id, name in account.names.items() if name == "gift")
+    account.asked("2026-11-04 08:00", VoidGrant(team_id="acme", lot_id=lot_id, reason="by mistake"))
+    account.refunded("1", 4, "2026-11-05 08:00", "some")
+    account.refunded("1", None, "2026-11-06 08:00", "the rest")
+    ProjectorLoop(shards).catch_up()
+
+    [row] = spent(shards)
+
+    assert (row.charged_micros, row.refunded_micros) == (10_000_000, 10_000_000)
+    assert verify(shards).findings == []
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_i7_verify_finds_nothing_on_accounts_that_were_left_in_peace(shards: ShardMap, seed: int) -> None:
+    a_life(seed, 200, partial(AStoredAccount, shards))
+    ProjectorLoop(shards).catch_up()
+
+    assert verify(shards).findings == []
+
+
+def test_the_sample_is_of_other_teams_of_the_shard_by_whole_days_before(shards: ShardMap) -> None:
+    shard = shards.shard_of("acme")
+    others = [f"team-{n}" for n in range(60) if shards.shard_of(f"team-{n}") == shard][:3]
+    for number, team in enumerate(["acme", *others]):
+        ateam = ATeam(shards, team, at=f"2026-11-0{number + 1} 08:00")
+        ateam.live(number, 12)
+    ProjectorLoop(shards).catch_up()
+    since, until = date(2026, 10, 1), date(2026, 11, 6)
+
+    sample = PostgresSpending(shards).sample("acme", since, until)
+
+    wanted = {}
+    for team in sorted(others, key=account_id):
+        net: dict[date, int] = {}
+        for row in PostgresSpending(shards).spent(team, since, until).rows:
+            net[row.day] = net.get(row.day, 0) + row.net_micros
+        if (history := history_of(team, net, until)) is not None:
+            wanted[team] = list(history.days)
+    assert {history.team_id: list(history.days) for history in sample} == wanted != {}
 
 
 def test_days_are_asked_for_with_their_start_included_and_their_end_excluded(
