@@ -12,6 +12,8 @@ from api.answers import CardAnswer, Instant, LineAnswer, Micros, Place, Told
 from api.answers_limits import LimitAnswer
 from domain.account.estimating import Estimate, LimitAfter
 from domain.account.events import HoldDenied
+from domain.account.standing import InvoiceOnFile
+from domain.spending.buying import Basis, Buying
 from domain.spending.forecasting import Forecast
 from domain.spending.planning import Bite, Course
 from domain.spending.preflight import Check
@@ -188,6 +190,13 @@ class ForecastAnswer(Told):
     expected: Micros
     high: Micros
     stated_percent: Annotated[int, Field(description="So many of a hundred such intervals hold what comes.")]
+    other_teams: Annotated[
+        int,
+        Field(
+            description="Of how many other teams of this ledger it was learned how teams go on; 0: too few have spent"
+            " enough, so it is built in, as a public trace taught it."
+        ),
+    ]
 
     @classmethod
     def of(cls, told: Forecast, days: int) -> ForecastAnswer:
@@ -198,6 +207,7 @@ class ForecastAnswer(Told):
             expected=told.expected_micros,
             high=told.high_micros,
             stated_percent=told.stated_percent,
+            other_teams=told.pool_teams,
         )
 
 
@@ -257,12 +267,21 @@ class LotShareAnswer(Told):
 
 
 class BiteAnswer(Told):
-    """The first limit that would refuse a request: when, whose, and whom it counts (null: everyone)."""
+    """The first limit that would refuse a request: when, in which window, whose, and whom it counts (null: everyone).
 
+    The numbers are those of the denial that a hold of the use would then be answered.
+    """
+
+    code: Annotated[str, Field(description="That of the denial.", examples=["limit"])]
     limit_id: str
     at: Instant
+    window: Annotated[str, Field(examples=["hour", "day"])]
+    window_start: Instant
+    window_end: Annotated[Instant | None, Field(description="When it resets; null for a lifetime.")]
     cap: Micros
-    used: Micros
+    used: Annotated[Micros, Field(description="Of the window by then, planned uses included.")]
+    held: Micros
+    requested: Micros
     action: str
     member: str | None
     project: str | None
@@ -274,16 +293,58 @@ class BiteAnswer(Told):
     def of(cls, bite: Bite) -> BiteAnswer:
         """The answer for a limit."""
         return cls(
+            code=bite.code,
             limit_id=bite.limit_id,
             at=bite.at,
+            window=bite.window,
+            window_start=bite.window_start,
+            window_end=bite.window_end,
             cap=bite.cap_micros,
             used=bite.used_micros,
+            held=bite.held_micros,
+            requested=bite.requested_micros,
             action=bite.action,
             member=bite.member,
             project=bite.project,
             counts_member=bite.limit_member,
             counts_project=bite.limit_project,
             counts_action=bite.limit_action,
+        )
+
+
+class BuyingAnswer(Told):
+    """The top-up that would cover a path: what it costs by a price that is known, and who may see to it."""
+
+    amount: Micros
+    price_minor: Annotated[
+        int | None, Field(description="In minor units, rounded up; null when no price is known.")
+    ]
+    tax_minor: Annotated[int | None, Field(description="Tax on it, where the price says so.")]
+    currency: str | None
+    basis: Annotated[
+        Basis | None,
+        Field(
+            description="What the price is taken from: automatic top-up, else the last one paid, else the plan."
+        ),
+    ]
+    why: Annotated[str, Field(description="The price that is taken, or why none is known.")]
+    may_buy: Annotated[list[str], Field(description="Members who may buy so much alone.")]
+    may_ask: Annotated[list[str], Field(description="Members who may ask for it and need an approval.")]
+    may_approve: Annotated[list[str], Field(description="Members who may approve what another asks for.")]
+
+    @classmethod
+    def of(cls, buying: Buying) -> BuyingAnswer:
+        """The answer for a top-up."""
+        return cls(
+            amount=buying.amount_micros,
+            price_minor=buying.price_minor,
+            tax_minor=buying.tax_minor,
+            currency=buying.currency,
+            basis=buying.price.basis if buying.price is not None else None,
+            why=buying.why,
+            may_buy=buying.may_buy,
+            may_ask=buying.may_ask,
+            may_approve=buying.may_approve,
         )
 
 
@@ -298,6 +359,10 @@ class CourseAnswer(Told):
     expiring: Annotated[list[LotShareAnswer], Field(description="What expires unused within the horizon.")]
     first_limit: BiteAnswer | None
     top_up: Annotated[Micros, Field(description="Bought now, it would cover every use.")]
+    buying: Annotated[
+        BuyingAnswer | None,
+        Field(description="What the top-up costs and who may buy it; null when none is needed."),
+    ]
 
     @classmethod
     def of(cls, course: Course) -> CourseAnswer:
@@ -317,6 +382,7 @@ class CourseAnswer(Told):
             ],
             first_limit=BiteAnswer.of(course.first_limit) if course.first_limit else None,
             top_up=course.top_up_micros,
+            buying=BuyingAnswer.of(course.buying) if course.buying else None,
         )
 
 
@@ -336,7 +402,7 @@ class SpendingPlanAnswer(Place):
     low: CourseAnswer
     expected: CourseAnswer
     high: CourseAnswer
-    may_top_up: Annotated[list[str], Field(description="Members who may buy the top-up.")]
+    may_top_up: Annotated[list[str], Field(description="Members who may buy credits, or ask for them.")]
     may_set_limits: Annotated[list[str], Field(description="Members who may raise the limit.")]
 
 
@@ -457,11 +523,22 @@ class RecentChargeAnswer(Told):
 
 
 class OpenInvoiceAnswer(Told):
-    """An invoice that is not settled."""
+    """An invoice that is issued and not settled, as of the version of the answer."""
 
     invoice: str
     status: str
-    issued_at: Instant
+    period_start: Instant
+    due_minor: Annotated[dict[str, int], Field(description="What is still to be paid, by currency.")]
+
+    @classmethod
+    def of(cls, invoice: InvoiceOnFile) -> OpenInvoiceAnswer:
+        """The answer for an invoice."""
+        return cls(
+            invoice=invoice.invoice,
+            status=invoice.status,
+            period_start=invoice.period_start,
+            due_minor=invoice.due_minor,
+        )
 
 
 class MemberMayAnswer(Told):

@@ -81,7 +81,7 @@ class Behind:
         """The questions that may be asked of it."""
         cursors = Cursors(self.pepper)
         spending = SpendingQueries(
-            self.accounts, self.catalogue, self.spending, self.statements, self.invoices, wait_seconds
+            self.accounts, self.catalogue, self.spending, self.statements, wait_seconds
         )
         return Queries(
             self.accounts,

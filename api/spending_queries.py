@@ -30,19 +30,18 @@ from api.answers_spending import (
 from api.errors import UnknownSpendingPlan
 from api.index_reads import computed
 from api.moments import Moments, Standing, unknown_team
-from api.ports import AccountReads, CatalogueReads, InvoiceReads, StatementReads
+from api.ports import AccountReads, CatalogueReads, StatementReads
 from domain.account.estimating import Mode, PlannedUse, estimate_uses
 from domain.account.index import AccountIndex
 from domain.account.lots import unscoped_micros
 from domain.account.state import TeamAccount
 from domain.catalogue import Catalogue
 from domain.errors import Malformed
-from domain.spending.authority import remedies_of
-from domain.spending.forecasting import forecast
+from domain.spending.forecasting import Pool, forecast, learn_pool
 from domain.spending.learning import HISTORY_DAYS, DaySpent, Learned, by_day, learn_volumes
 from domain.spending.planning import SpendingPlan, plan_spending
 from domain.spending.preflight import PlannedTask, Preflight, preflight
-from domain.spending.review import review
+from domain.spending.review import Review, review
 from domain.spending.saving import actual_of
 from domain.team.state import Team
 from domain.volumes import VolumeLine
@@ -56,8 +55,6 @@ SHOWN_DAYS = 28
 SPAN_DAYS_MAX = 366
 ROWS_MAX = 5_000
 RECENT_CHARGES = 10
-NEAR_PERCENT = 80
-INVOICES_LOOKED_AT = 100
 
 Part = Literal["day", "action", "member", "project", "work"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -81,14 +78,12 @@ class SpendingQueries:
         catalogue: CatalogueReads,
         spending: SpendingView,
         statements: StatementReads,
-        invoices: InvoiceReads,
         wait_seconds: float,
     ) -> None:
         self._accounts = accounts
         self._catalogue = catalogue
         self._spending = spending
         self._statements = statements
-        self._invoices = invoices
         self._moments = Moments(accounts, wait_seconds)
 
     async def estimates(
@@ -140,8 +135,8 @@ class SpendingQueries:
             )
         page = await asyncio.to_thread(self._spending.spent, team_id, since, until)
         history = await self._history(team_id, today)
-        days = by_day(history, today)
-        told = forecast(days, FORECAST_DAYS)
+        pool = await self._pool(team_id, today, FORECAST_DAYS)
+        told = forecast(by_day(history, today), FORECAST_DAYS, pool)
         shown_rows = _grouped(page.rows, span.by)
         if len(shown_rows) > ROWS_MAX:
             raise Malformed(
@@ -167,7 +162,8 @@ class SpendingQueries:
         learned: Learned | None = None
         if not lines:
             _, today = self._today(standing)
-            learned = learn_volumes(await self._history(team_id, today), today, days)
+            pool = await self._pool(team_id, today, days)
+            learned = learn_volumes(await self._history(team_id, today), today, days, pool)
             lines = learned.lines
             if not lines:
                 raise Malformed(
@@ -209,31 +205,29 @@ class SpendingQueries:
     ) -> ReviewAnswer:
         """May I hand this over?"""
         standing = await self._standing(team_id)
-        team = await self._team(team_id)
-        next_told = (
-            await self._preflight(standing, [PlannedTask(next_use)], member) if next_use is not None else None
-        )
-        account, limits = await self._moments.booked(
-            standing, lambda account, index: (account, limits_as_booked(account, index, standing.at))
-        )
-        open_invoices = await self._open_invoices(team_id)
-        at_cap = [limit.limit_id for limit in limits if limit.hard and not limit.remaining_micros]
-        checks = review(account, team, at_cap, [each.invoice for each in open_invoices], next_told)
-        uses = next_told.estimates.uses if next_told and next_told.estimates else []
+        team, catalogue = await self._team(team_id), await self._current()
+
+        def tell(account: TeamAccount, index: AccountIndex) -> tuple[Review, list[LimitBalance]]:
+            told = review(account, team, catalogue, index, standing.at, next_use, member)
+            return told, limits_as_booked(told.account, index, told.at)
+
+        told, limits = await self._apart(standing, tell)
+        near = {limit.terms.limit_id for limit in told.limits if limit.is_near}
+        estimates = told.next_use.estimates if told.next_use is not None else None
         return ReviewAnswer(
             **standing.place(),
-            ready=all(check.passes for check in checks),
-            checks=[CheckAnswer.of(check) for check in checks],
-            available=unscoped_micros(account, standing.at),
-            debt=account.debt_micros,
+            ready=told.passes,
+            checks=[CheckAnswer.of(check) for check in told.checks],
+            available=unscoped_micros(told.account, told.at),
+            debt=told.account.debt_micros,
             charges=await self._charges(team_id),
-            limits_near=[LimitAnswer.of(limit) for limit in limits if _is_near(limit)],
-            open_invoices=open_invoices,
+            limits_near=[LimitAnswer.of(limit) for limit in limits if limit.limit_id in near],
+            open_invoices=[OpenInvoiceAnswer.of(invoice) for invoice in told.open_invoices],
             members=[
-                MemberMayAnswer(member=name, role=now.role, may=list(remedies_of(now.role)))
-                for name, now in team.members.items()
+                MemberMayAnswer(member=each.member, role=each.role, may=list(each.may))
+                for each in told.members
             ],
-            next_use=UseEstimateAnswer.of(uses[0]) if uses else None,
+            next_use=UseEstimateAnswer.of(estimates.uses[0]) if estimates is not None else None,
         )
 
     # --- parts ---
@@ -280,6 +274,15 @@ class SpendingQueries:
         )
         return _spent(page.rows)
 
+    async def _pool(self, team_id: str, today: date, horizon: int) -> Pool:
+        """How other teams of the ledger went on, by whole days before today; built in where they are too few."""
+
+        def learned() -> Pool:
+            others = self._spending.sample(team_id, today - timedelta(HISTORY_DAYS), today)
+            return learn_pool([each.days for each in others], horizon)
+
+        return await asyncio.to_thread(learned)
+
     async def _charges(self, team_id: str) -> list[RecentChargeAnswer]:
         asked = StatementFilter(kinds=frozenset({"CreditsCharged", "HoldCaptured"}))
         page = await asyncio.to_thread(
@@ -297,14 +300,6 @@ class SpendingQueries:
                 amount=row.amount_micros,
             )
             for row in page.rows
-        ]
-
-    async def _open_invoices(self, team_id: str) -> list[OpenInvoiceAnswer]:
-        found = await asyncio.to_thread(self._invoices.page, team_id, before=None, limit=INVOICES_LOOKED_AT)
-        return [
-            OpenInvoiceAnswer(invoice=each.invoice, status=each.status, issued_at=each.issued_at)
-            for each in found.documents
-            if each.status == "issued" and any(money.due_minor for money in each.money)
         ]
 
 
@@ -336,10 +331,6 @@ def _grouped(rows: Sequence[SpendingRow], by: Sequence[Part]) -> list[SpentAnswe
             )
         )
     return told
-
-
-def _is_near(limit: LimitBalance) -> bool:
-    return (limit.used_micros + limit.held_micros) * 100 >= limit.cap_micros * NEAR_PERCENT
 
 
 def _plan_answer(

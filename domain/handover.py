@@ -1,44 +1,45 @@
 """May this work be handed over? One list at one version: charges, limits, invoices, roles, price of what comes next.
 
-The answer is canonical JSON that is signed, so that whoever gets it can verify it later with the public key alone.
+All but what the work cost is the review of the account (``spending/review.py``), which is also asked for unsigned: the two cannot
+disagree. The answer is canonical JSON that is signed, so that whoever gets it can verify it later with the public key alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import islice
 from typing import Literal, Protocol
 
 import msgspec
 
-from domain.account.calendar import window_at
-from domain.account.estimating import PlannedUse, account_at
+from domain.account.estimating import PlannedUse
 from domain.account.index import AccountIndex
-from domain.account.limiting import held_micros, use_of
-from domain.account.standing import invoice_on_file
-from domain.account.state import Limit, TeamAccount
+from domain.account.standing import InvoiceOnFile
+from domain.account.state import TeamAccount
 from domain.amounts import format_credits
 from domain.catalogue import Catalogue
-from domain.spending.authority import remedies_of, who_may
-from domain.spending.preflight import Check, PlannedTask, preflight
+from domain.spending.preflight import Check
+from domain.spending.preflight import CheckName as ReviewName
+from domain.spending.review import LimitNow, Review, review
 from domain.team.state import Team
 from domain.times import instant_text
 from domain.work.costs import StepCost, WorkCost, WorkMove, cost_of
 from domain.work.state import Work
 
 FORMAT = "coffer.handover.1"
-INVOICES_MAX = 100
-"""So many of the newest invoices are looked at."""
-
 MEMBERS_MAX = 200
 STEPS_MAX = 200
 """So many are listed; the totals count all."""
 
-NEAR_PERCENT = 80
-"""A limit is near its cap from here on."""
-
 CheckName = Literal["charges", "limits", "invoices", "roles", "next_action"]
+
+_NAMES: dict[ReviewName, CheckName] = {
+    "limits": "limits",
+    "invoices": "invoices",
+    "role_permissions": "roles",
+    "next_use": "next_action",
+}
+"""What a line of the review is called in the document: the names of its format never change."""
 
 
 class Signer(Protocol):
@@ -144,24 +145,15 @@ def check_handover(
     next_use: PlannedUse | None = None,
 ) -> Handover:
     """Everything that is to be known before the work is handed over, as it stands at ``at``. Never refuses, changes nothing."""
-    at = max(at, account.recorded_at)
-    booked = account_at(account, at, index)
-    cost = cost_of(work, moves, booked.holds)
-    limits = [_limit(limit, booked, index, at) for limit in booked.limits]
-    invoices = _open_invoices(index)
-    next_check, action = _next(account, team, catalogue, index, at, next_use)
-    checks = [
-        _charges(cost),
-        _limits(team, limits),
-        _invoices(team, invoices),
-        _roles(team),
-        *next_check,
-    ]
+    told = review(account, team, catalogue, index, at, next_use)
+    cost = cost_of(work, moves, told.account.holds)
+    others = (check for check in told.checks if check.name != "charges")
+    checks = [_charges(cost, told.check("charges")), *(_line(_NAMES[each.name], each) for each in others)]
     return Handover(
         format=FORMAT,
         team_id=account.team_id,
         work_id=work.work_id,
-        at=instant_text(at),
+        at=instant_text(told.at),
         account_version=account.version,
         team_version=team.version,
         work_version=work.version,
@@ -169,13 +161,13 @@ def check_handover(
         checks=checks,
         total=_step(cost.total),
         steps=[_step(each) for each in cost.steps[:STEPS_MAX]],
-        limits=limits,
-        invoices=invoices,
+        limits=[_limit(each) for each in told.limits],
+        invoices=[_invoice(each) for each in told.open_invoices],
         members=[
-            HandedMember(member=member, role=now.role, may=list(remedies_of(now.role)))
-            for member, now in islice(team.members.items(), MEMBERS_MAX)
+            HandedMember(member=each.member, role=each.role, may=list(each.may))
+            for each in told.members[:MEMBERS_MAX]
         ],
-        next_action=action,
+        next_action=None if next_use is None else _next_action(next_use, told),
     )
 
 
@@ -196,35 +188,35 @@ def _step(cost: StepCost) -> HandedStep:
     )
 
 
-def _limit(limit: Limit, account: TeamAccount, index: AccountIndex, at: datetime) -> HandedLimit:
+def _limit(limit: LimitNow) -> HandedLimit:
     terms = limit.terms
-    start, end = window_at(account, index, terms.window, at)
-    used, held = use_of(index, limit, start, end).used_micros, held_micros(account, terms)
     return HandedLimit(
         limit_id=terms.limit_id,
         hard=terms.hard,
         cap=format_credits(terms.cap_micros),
-        used=format_credits(used),
-        held=format_credits(held),
-        is_near=(used + held) * 100 >= terms.cap_micros * NEAR_PERCENT,
-        resets_at=None if end is None else instant_text(end),
+        used=format_credits(limit.used_micros),
+        held=format_credits(limit.held_micros),
+        is_near=limit.is_near,
+        resets_at=None if limit.window_end is None else instant_text(limit.window_end),
     )
 
 
-def _open_invoices(index: AccountIndex) -> list[HandedInvoice]:
-    # Parts of an invoice are entries as well, whose keys go on after a space.
-    numbers = (key for key, _ in index.latest("invoice") if " " not in key)
-    found = (invoice_on_file(index, number) for number in islice(numbers, INVOICES_MAX))
-    return [
-        HandedInvoice(
-            invoice=each.invoice, period_start=instant_text(each.period_start), due_minor=each.due_minor
-        )
-        for each in found
-        if each is not None and each.status == "issued" and each.due_minor
-    ]
+def _invoice(invoice: InvoiceOnFile) -> HandedInvoice:
+    return HandedInvoice(
+        invoice=invoice.invoice,
+        period_start=instant_text(invoice.period_start),
+        due_minor=invoice.due_minor,
+    )
 
 
-def _charges(cost: WorkCost) -> HandoverCheck:
+def _line(name: CheckName, check: Check) -> HandoverCheck:
+    return HandoverCheck(
+        check=name, passes=check.passes, why=check.why, remedy=check.remedy, who=list(check.who)
+    )
+
+
+def _charges(cost: WorkCost, of_account: Check) -> HandoverCheck:
+    """What the work cost is settled when none of its holds is open, and nothing is owed or contested."""
     total = cost.total
     if total.holds:
         return HandoverCheck(
@@ -233,6 +225,8 @@ def _charges(cost: WorkCost) -> HandoverCheck:
             why=f"{total.holds} holds with {format_credits(total.held_micros)} credits are open: what it costs is not settled",
             remedy="wait for the work that runs, or release its holds",
         )
+    if not of_account.passes:
+        return _line("charges", of_account)
     estimated = (
         "" if total.estimate_micros is None else f" of {format_credits(total.estimate_micros)} estimated"
     )
@@ -243,68 +237,11 @@ def _charges(cost: WorkCost) -> HandoverCheck:
     )
 
 
-def _limits(team: Team, limits: Sequence[HandedLimit]) -> HandoverCheck:
-    near = [each.limit_id for each in limits if each.is_near]
-    if not near:
-        return HandoverCheck(check="limits", passes=True, why=f"none of {len(limits)} limits is near its cap")
-    return HandoverCheck(
-        check="limits",
-        passes=False,
-        why=f"used to {NEAR_PERCENT} % or more: {', '.join(sorted(near))}",
-        remedy="raise them, or wait until they reset",
-        who=who_may(team, "set_limit"),
+def _next_action(use: PlannedUse, told: Review) -> NextAction:
+    estimates = told.next_use.estimates if told.next_use is not None else None
+    return NextAction(
+        action=use.action,
+        meters=use.meters,
+        dimensions=use.dimensions,
+        amount=None if estimates is None else format_credits(estimates.amount_micros),
     )
-
-
-def _invoices(team: Team, invoices: Sequence[HandedInvoice]) -> HandoverCheck:
-    if not invoices:
-        return HandoverCheck(check="invoices", passes=True, why="no invoice is open")
-    return HandoverCheck(
-        check="invoices",
-        passes=False,
-        why=f"{len(invoices)} to be paid: {', '.join(each.invoice for each in invoices)}",
-        remedy="pay them",
-        who=who_may(team, "payment_details"),
-    )
-
-
-def _roles(team: Team) -> HandoverCheck:
-    if not team.owners():
-        return HandoverCheck(
-            check="roles",
-            passes=False,
-            why="the team has no owner, so nobody may decide for it",
-            remedy="let somebody join as owner",
-        )
-    able = who_may(team, "spend")
-    return HandoverCheck(
-        check="roles", passes=True, why=f"{len(team.owners())} owners, {len(able)} members may spend"
-    )
-
-
-def _next(
-    account: TeamAccount,
-    team: Team,
-    catalogue: Catalogue,
-    index: AccountIndex,
-    at: datetime,
-    use: PlannedUse | None,
-) -> tuple[list[HandoverCheck], NextAction | None]:
-    if use is None:
-        return [], None
-    told = preflight(account, team, catalogue, index, at, [PlannedTask(use)])
-    failed: Check | None = next(
-        (
-            each
-            for each in told.checks
-            if not each.passes and each.name in ("price", "available_credits", "limits", "plan")
-        ),
-        None,
-    )
-    amount = None if told.estimates is None else format_credits(told.estimates.amount_micros)
-    action = NextAction(action=use.action, meters=use.meters, dimensions=use.dimensions, amount=amount)
-    if failed is None:
-        return [HandoverCheck(check="next_action", passes=True, why=f"{amount} credits, covered")], action
-    return [
-        HandoverCheck(check="next_action", passes=False, why=failed.why, remedy=failed.remedy, who=failed.who)
-    ], action

@@ -3,11 +3,15 @@
 The method: the rate of the last weeks times the horizon, times ratios of actual to such an expectation, seen at earlier days of
 the team's own history and, the shorter that is, in a pool of other teams that had used credits as recently. The interval is the
 ratios' quantiles, the expectation their mean within it. Nothing is drawn at random: the same history gives the same forecast.
+
+The pool is learned from other teams of the same ledger, by days before the forecast; where they are too few, it is built in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from heapq import nlargest
+from itertools import accumulate
 from typing import NamedTuple
 
 import msgspec
@@ -26,6 +30,15 @@ RATIO_DAYS_MIN = 4
 POOL_WEIGHT = 2
 """The pool weighs as much as so many horizons of the team's own history: ratios of days side by side say nearly the same."""
 
+POOL_TEAMS_MIN = 20
+"""Ratios of fewer teams say how those few are: then the built-in ones count. Nor can a single team be told from the others."""
+
+POOL_RATIOS_MAX = 1_000
+"""A pool keeps so many ratios of a kind, evenly chosen: as many quantiles."""
+
+POOL_BUSIEST = 200
+"""So many of the teams looked at, at each day those who had spent most by then."""
+
 MILLION = 1_000_000
 
 # Ratios, in millionths, at every tenth from the 5th to the 95th percentile, by how long ago the last use was: what the 200
@@ -41,6 +54,7 @@ class Forecast(msgspec.Struct, frozen=True):
     """What is spent over a horizon: the expectation, and the interval that is meant to hold it at the stated rate.
 
     ``rate_micros`` is the recent rate a day; ``own`` and ``pooled`` are how many ratios of its own and of others count.
+    ``pool_teams`` is of how many teams of the ledger the others are; 0: they are the built-in ones.
     """
 
     low_micros: int
@@ -50,12 +64,17 @@ class Forecast(msgspec.Struct, frozen=True):
     stated_percent: int
     own: int
     pooled: int
+    pool_teams: int = 0
 
 
 class Pool(NamedTuple):
-    """Ratios of actual to expected spending in millionths, rising, by how recently credits had been used."""
+    """Ratios of actual to expected spending in millionths, rising, by how recently credits had been used.
+
+    ``teams``: of how many teams each kind was learned; 0: it is built in.
+    """
 
     ratios: tuple[tuple[int, ...], ...]
+    teams: tuple[int, ...] = (0, 0, 0)
 
 
 PRIOR_POOL = Pool(PRIOR)
@@ -89,22 +108,42 @@ def _ratio(days: Sequence[int], behind: int, horizon: int) -> tuple[int, int] | 
     return (recency(before), sum(after) * length * MILLION // (spent * len(after))) if spent else None
 
 
-def learn_pool(histories: Iterable[Sequence[int]], horizon: int, busiest: int) -> Pool:
-    """The pool of these teams' ratios, each day of those who had spent most by then; of a recency never seen, the prior's.
+def learn_pool(
+    histories: Iterable[Sequence[int]],
+    horizon: int,
+    busiest: int = POOL_BUSIEST,
+    teams_min: int = POOL_TEAMS_MIN,
+) -> Pool:
+    """The pool of these teams' ratios, each day of those who had spent most by then.
 
-    The histories end on one day. Whoever chose by what was spent later would learn only from teams that stayed.
+    Of a recency that fewer than ``teams_min`` of them had, the built-in ratios. The histories end on one day. Whoever chose by
+    what was spent later would learn only from teams that stayed.
     """
-    all_days = [days for days in histories if days]
+    all_days = [days for days in histories if any(days)]
     kinds: tuple[list[int], ...] = ([], [], [])
+    seen: tuple[set[int], ...] = (set(), set(), set())
+    by_then = [list(accumulate(days)) for days in all_days]
     longest = max((len(days) for days in all_days), default=0)
     for behind in range(RATIO_DAYS_MIN, longest):
-        then = sorted(
-            (days for days in all_days if len(days) > behind), key=lambda days: -sum(days[:-behind])
-        )
-        for days in then[:busiest]:
-            if (found := _ratio(days, behind, horizon)) is not None:
+        spent = ((sums[-behind - 1], -team) for team, sums in enumerate(by_then) if len(sums) > behind)
+        for team in (-each for _, each in nlargest(busiest, spent)):
+            if (found := _ratio(all_days[team], behind, horizon)) is not None:
                 kinds[found[0]].append(found[1])
-    return Pool(tuple(tuple(sorted(kind)) or PRIOR[n] for n, kind in enumerate(kinds)))
+                seen[found[0]].add(team)
+    is_enough = [len(teams) >= max(1, teams_min) for teams in seen]
+    return Pool(
+        tuple(
+            _quantiles(kind) if enough else PRIOR[n]
+            for n, (kind, enough) in enumerate(zip(kinds, is_enough, strict=True))
+        ),
+        tuple(len(teams) if enough else 0 for teams, enough in zip(seen, is_enough, strict=True)),
+    )
+
+
+def _quantiles(ratios: list[int]) -> tuple[int, ...]:
+    """At most ``POOL_RATIOS_MAX`` of them, rising, evenly chosen from all."""
+    rising, count = sorted(ratios), min(len(ratios), POOL_RATIOS_MAX)
+    return tuple(rising[len(rising) * (2 * n + 1) // (2 * count)] for n in range(count))
 
 
 def forecast(days: Sequence[int], horizon: int, pool: Pool = PRIOR_POOL) -> Forecast:
@@ -138,6 +177,7 @@ def forecast(days: Sequence[int], horizon: int, pool: Pool = PRIOR_POOL) -> Fore
         stated_percent=STATED_PERCENT,
         own=len(own),
         pooled=len(pooled),
+        pool_teams=pool.teams[recency(days)],
     )
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from datetime import datetime
+from typing import Literal
 
 import msgspec
 
-from domain.account.calendar import zone_at
 from domain.account.charging import PricedUsage, charge_priced, price_for
 from domain.account.decision import Decision, copy_of
 from domain.account.due import pass_time
-from domain.account.estimating import NOBODY, SOURCE, PlannedUse, charge_planned
+from domain.account.estimating import NOBODY, SOURCE, charge_planned
 from domain.account.events import (
     AllowanceGranted,
     CardPin,
@@ -21,22 +20,22 @@ from domain.account.events import (
     CreditsExpired,
     CreditsRolledOver,
     DebtRepaid,
-    HoldDenied,
     LotTerms,
 )
 from domain.account.funding import top_up_credits
-from domain.account.holding import Use, denial_of
 from domain.account.index import AccountIndex, IndexOverlay
-from domain.account.limiting import counts
+from domain.account.limiting import Room, rooms
 from domain.account.state import TeamAccount, published_terms
 from domain.catalogue import Catalogue
 from domain.errors import LedgerError, Malformed
 from domain.pricing import Price
 from domain.spending.authority import who_may
+from domain.spending.buying import Buying, buying_of, known_price
+from domain.spending.laying import Step, day_ends, spread
 from domain.team.state import Team
+from domain.terms import LimitWindow
 from domain.usage import UsageRecord
-from domain.volumes import PATHS, Path, VolumeLine
-from domain.windows import window_bounds
+from domain.volumes import Path, VolumeLine
 
 HORIZON_DAYS_MAX = 92
 LINES_MAX = 50
@@ -49,22 +48,23 @@ LEARNED = CardPin("learned", 1, "")
 """Stands for the card of a use whose price is that of the past."""
 
 
-class Step(NamedTuple):
-    """At this instant the use occurs and is recorded, so many times; each costs ``amount_micros``, or (None) by the card."""
-
-    at: datetime
-    use: PlannedUse
-    times: int = 1
-    amount_micros: int | None = None
-
-
 class Bite(msgspec.Struct, frozen=True, kw_only=True):
-    """The first limit that stands in the way: when, for which use, and who would be stopped (None: everyone it counts)."""
+    """The first limit that stands in the way: when, for which use, and who would be stopped (None: everyone it counts).
 
+    ``code`` and the numbers are those of the denial that a hold of this use would be answered, were there credits enough: what is
+    used and held of its window by then, and what it asks for. ``window_end`` is None for a window that never ends.
+    """
+
+    code: Literal["limit"] = "limit"
     limit_id: str
     at: datetime
+    window: LimitWindow
+    window_start: datetime
+    window_end: datetime | None
     cap_micros: int
     used_micros: int
+    held_micros: int
+    requested_micros: int
     action: str
     member: str | None
     project: str | None
@@ -92,7 +92,8 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
 
     ``run_out_at`` is when the first use is not covered, ``uncovered_micros`` what uses made debt in all, ``debt_peak_micros``
     the most there is at a time, ``debt_micros`` what is left of it at the end. ``top_up_micros`` bought at the start would cover
-    every use; ``first_limit`` is the first hard limit that would refuse a request.
+    every use, and ``buying`` says what that costs and who may see to it. ``first_limit`` is the first hard limit
+    that would refuse a request.
     """
 
     cost_micros: int
@@ -108,6 +109,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
     first_limit: Bite | None
     settled_micros: int
     top_up_micros: int = 0
+    buying: Buying | None = None
 
 
 class SpendingPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,7 +139,7 @@ def plan_spending(
     lines: Sequence[VolumeLine],
     days: int,
 ) -> SpendingPlan:
-    """What these volumes, spread evenly from ``at`` to the end of the last day, come to. Nothing is changed.
+    """What these volumes, laid from ``at`` to the end of the last day (``laying.py``), come to. Nothing is changed.
 
     ``days`` are those of the team's zone, today included, at most ``HORIZON_DAYS_MAX``.
     Raises: Malformed, naming the field; as charging does (UnknownAction, UnknownPrice, PriceOutOfRange, AccountClosed).
@@ -145,18 +147,22 @@ def plan_spending(
     at = max(at, account.recorded_at)
     check_volumes(lines, days)
     ends = day_ends(account, index, at, days)
-    courses = {
-        path: _covering(account, catalogue, index, at, _spread(lines, path, at, ends), ends[-1])
-        for path in PATHS
-    }
+    # Looked up first: an index may have to be read for it, and then all is worked out again.
+    price = known_price(account, index)
+
+    def course(path: Path) -> Course:
+        steps = spread(account, index, lines, path, at, ends)
+        found = _covering(account, catalogue, index, at, steps, ends[-1])
+        return msgspec.structs.replace(found, buying=buying_of(team, price, found.top_up_micros))
+
     return SpendingPlan(
         starts_at=at,
         ends_at=ends[-1],
         version=account.version,
         lines=list(lines),
-        low=courses["low"],
-        expected=courses["expected"],
-        high=courses["high"],
+        low=course("low"),
+        expected=course("expected"),
+        high=course("high"),
         may_top_up=who_may(team, "top_up"),
         may_set_limits=who_may(team, "set_limit"),
     )
@@ -174,39 +180,6 @@ def check_volumes(lines: Sequence[VolumeLine], days: int) -> None:
                 f"volumes of {line.action}: {line.low}, {line.expected}, {line.high} do not rise from 0 to {TIMES_MAX}",
                 field="volumes",
             )
-
-
-def day_ends(account: TeamAccount, index: AccountIndex, at: datetime, days: int) -> list[datetime]:
-    """When each of so many days of the team's zone ends, the first being the one that holds ``at``."""
-    ends: list[datetime] = []
-    for _ in range(days):
-        _, end = window_bounds("day", at, zone_at(account, index, at), account.anchor_day)
-        assert end is not None
-        ends.append(end)
-        at = end
-    return ends
-
-
-def _spread(lines: Sequence[VolumeLine], path: Path, at: datetime, ends: Sequence[datetime]) -> list[Step]:
-    """Each line's uses, evenly over the time there is, in the middle of what is left of each day; whole ones, the total kept."""
-    steps: list[Step] = []
-    length = ends[-1] - at
-    start = at
-    for end in ends:
-        for line in lines:
-            times = line.times(path)
-            # Cumulative, so that no use is lost to rounding.
-            done, due = (
-                times * ((until - at) // _MICROSECOND) // (length // _MICROSECOND) for until in (start, end)
-            )
-            if due > done:
-                use = PlannedUse(line.action, line.meters, line.dimensions, line.member, line.project)
-                steps.append(Step(start + (end - start) / 2, use, due - done, line.amount_micros))
-        start = end
-    return steps
-
-
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def _covering(
@@ -386,7 +359,7 @@ class _Running:
     def _charge_all(self, decision: Decision, step: Step, priced: PricedUsage) -> int:
         """Equal uses at one instant: the same lots, windows and debt as one after the other."""
         amount = priced.price.amount_micros * step.times
-        self._look(decision, step, amount)
+        self._look(decision, step, priced.price.amount_micros, step.times)
         self._number += 1
         use = step.use
         record = UsageRecord(
@@ -405,28 +378,40 @@ class _Running:
         charge_priced(decision, record, PricedUsage(priced.card, Price(amount, priced.price.computation), []))
         return amount
 
-    def _look(self, decision: Decision, step: Step, amount_micros: int) -> None:
-        """Whether a limit would stand in the way of so much, for the first time."""
-        if self._bite is not None or not amount_micros or not decision.account.limits:
+    def _look(self, decision: Decision, step: Step, amount_micros: int, times: int = 1) -> None:
+        """Whether a limit would refuse one of so many uses, each of the amount, for the first time.
+
+        Asked as a hold asks, but for the credits: a path goes on where they have run out, and limits bite there, too.
+        """
+        if self._bite is not None or not amount_micros:
             return
         use = step.use
-        denial = denial_of(decision, amount_micros, Use(use.action, use.member, use.project))
-        if denial is not None and denial.rule == "limit":
-            self._bite = _bite(decision.account, denial, decision.at)
+        asked = rooms(decision.account, decision.index, decision.at, use.member, use.project, use.action)
+        fitting = [(max(0, room.left_micros) // amount_micros, room) for room in asked]
+        biting = [(fits, room) for fits, room in fitting if fits < times]
+        if biting:
+            fits, room = min(
+                biting, key=lambda each: (each[0], each[1].left_micros, each[1].limit.terms.limit_id)
+            )
+            self._bite = _bite(room, step, decision.at, fits * amount_micros, amount_micros)
 
 
-def _bite(account: TeamAccount, denial: HoldDenied, at: datetime) -> Bite:
-    limit = next(limit for limit in account.limits if limit.terms.limit_id == denial.limit_id)
-    terms = limit.terms
-    assert counts(terms, denial.member, denial.project, denial.action)
+def _bite(room: Room, step: Step, at: datetime, before_micros: int, amount_micros: int) -> Bite:
+    """The limit stops the use that follows uses of ``before_micros`` at the instant."""
+    terms, use = room.limit.terms, step.use
     return Bite(
         limit_id=terms.limit_id,
         at=at,
+        window=terms.window,
+        window_start=room.start,
+        window_end=room.end,
         cap_micros=terms.cap_micros,
-        used_micros=denial.used_micros,
-        action=denial.action,
-        member=denial.member,
-        project=denial.project,
+        used_micros=room.used_micros + before_micros,
+        held_micros=room.held_micros,
+        requested_micros=amount_micros,
+        action=use.action,
+        member=use.member,
+        project=use.project,
         limit_member=terms.member,
         limit_project=terms.project,
         limit_action=terms.action,

@@ -15,7 +15,7 @@ from domain.account.state import OPEN_HOLDS_MAX, TeamAccount
 from domain.amounts import format_credits
 from domain.catalogue import Catalogue
 from domain.errors import LedgerError
-from domain.spending.authority import MAY, Remedy, who_may
+from domain.spending.authority import MAY, Remedy, roles_alone, who_may
 from domain.team.state import Team
 from domain.times import instant_text
 
@@ -133,9 +133,11 @@ def _failed(
     code: str | None = None,
     missing_micros: int | None = None,
 ) -> Check:
-    who = who_may(team, kind)
+    # What a limit lacks is no purchase: only buying has a bound.
+    amount_micros = missing_micros or 0 if kind == "top_up" else 0
+    who = who_may(team, kind, amount_micros)
     if not who:
-        roles = " or ".join(MAY[kind])
+        roles = " or ".join(roles_alone(kind, amount_micros))
         remedy += f" (nobody in the team is {roles})" if roles else " (the platform's operator does that)"
     return Check(
         name=name,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
+
+import pytest
 
 from tests.api.asking import DETAILS, METHOD
 from tests.api.conftest import Caller
@@ -191,3 +194,85 @@ def test_review_says_what_speaks_against_handing_over_and_what_comes_next_costs(
             "may": ["spend", "top_up", "set_limit", "invite", "payment_details"],
         }
     ]
+
+
+def test_a_plan_names_the_window_that_is_full_and_what_its_top_up_costs_by_whom(
+    acme: Caller, ledger: MemoryLedger
+) -> None:
+    """36 uses in the day that is left are four an hour of nine; the limit has room for three."""
+    done(acme, "/members", {"member": "olga", "role": "owner"})
+    done(acme, "/members", {"member": "adam", "role": "admin"})
+    done(acme, "/limits", {"limit_id": "hourly", "window": "hour", "cap": "3", "member": "mira"})
+    ledger.now = START.replace(hour=0, minute=0) + timedelta(days=1)
+    volume = {"action": "image.generate", "meters": {"units": "1"}, "member": "mira"}
+    asked_for = {"days": 1, "volumes": [volume | {"low": 9, "expected": 36, "high": 20_000}]}
+
+    unpriced = asked(acme, "/spending-plans/preview", asked_for)
+    basis = {"price_minor": 900, "currency": "EUR", "tax_minor": 171}
+    done(acme, "/top-ups", {"amount": "100", "payment_reference": "pay-1", "cost_basis": basis})
+    plan = asked(acme, "/spending-plans/preview", asked_for)
+
+    bite = plan["expected"]["first_limit"]
+    assert plan["low"]["first_limit"] is None
+    assert [bite[part] for part in ("code", "limit_id", "window", "cap", "used", "held", "requested")] == [
+        "limit", "hourly", "hour", "3", "3", "0", "1",
+    ]  # fmt: skip
+    assert (bite["window_start"][11:16], bite["window_end"][11:16], bite["member"]) == (
+        "09:00",
+        "10:00",
+        "mira",
+    )
+    assert (plan["low"]["buying"], plan["expected"]["buying"]) == (None, None)
+    buying = plan["high"]["buying"]
+    assert (buying["amount"], buying["price_minor"], buying["tax_minor"]) == ("19800", 178_200, 33_858)
+    assert (buying["basis"], buying["may_buy"], buying["may_ask"]) == ("last_top_up", ["olga"], ["adam"])
+    assert unpriced["high"]["buying"]["price_minor"] is None
+    assert unpriced["high"]["buying"]["why"].startswith("no price is known")
+
+
+def test_a_forecast_says_whether_it_was_learned_from_other_teams_of_the_ledger(
+    acme: Caller, ledger: MemoryLedger
+) -> None:
+    used(ledger, 20)
+    alone = acme.get(f"{ACCOUNT}/spending").json()["forecast"]
+    for number in range(25):
+        assert acme.post("/v1/accounts", {"team_id": f"other-{number}"}).status_code == 201
+        for ago in range(1, 19):
+            occurred = (ledger.now - timedelta(days=ago)).replace(tzinfo=None).isoformat(sep=" ")
+            ledger.use(a_usage_record(f"r{ago}", 3, occurred=occurred, team=f"other-{number}"))
+
+    among = acme.get(f"{ACCOUNT}/spending").json()["forecast"]
+
+    assert (alone["other_teams"], among["other_teams"]) == (0, 25)
+    # Alone it is expected to fade, as those of the built-in trace did; among teams that go on, to go on.
+    assert (alone["low"], among["low"]) == ("0", "60")
+
+
+@pytest.mark.parametrize("units", ["2", "40", "500"])
+def test_review_and_handover_tell_one_account_alike(acme: Caller, ledger: MemoryLedger, units: str) -> None:
+    done(acme, "/members", {"member": "olga", "role": "owner"})
+    done(acme, "/members", {"member": "mira", "role": "member"})
+    done(acme, "/limits", {"limit_id": "day", "window": "day", "cap": "50"})
+    done(acme, "/works", {"work_id": "poster", "goal": "a poster", "audience": "visitors", "planned": []})
+    ledger.use(a_usage_record("r1", units, occurred="2026-11-01 12:00"))
+    following = {"action": "image.generate", "meters": {"units": "30"}}
+
+    told = asked(acme, "/review", {"next_use": following})
+    done(acme, "/works/poster/handovers", {"next_use": following})
+    handed = json.loads(acme.get(f"{ACCOUNT}/works/poster/handover").json()["document"])
+
+    names = {"roles": "role_permissions", "next_action": "next_use"}
+    lines = {check["check"]: check for check in told["checks"]}
+    for check in handed["checks"]:
+        line = lines[names.get(check["check"], check["check"])]
+        assert (check["passes"], check.get("remedy"), check.get("who", [])) == (
+            line["passes"],
+            line["remedy"],
+            line["who"],
+        )
+    assert [each["limit_id"] for each in handed["limits"] if each["is_near"]] == [
+        each["limit_id"] for each in told["limits_near"]
+    ]
+    assert handed["members"] == told["members"]
+    assert handed["next_action"]["amount"] == told["next_use"]["amount"] == "30"
+    assert handed["passes"] == told["ready"] == (units == "2")

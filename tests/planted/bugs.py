@@ -18,6 +18,8 @@ CLOSING = "tests/domain/test_closing.py"
 INVOICES = "tests/domain/test_invoice_life.py"
 PLANS = "tests/domain/spending/test_planning.py"
 PREFLIGHT = "tests/domain/spending/test_preflight.py"
+BUYING = "tests/domain/spending/test_buying.py"
+REVIEWS = "tests/domain/spending/test_review.py"
 
 
 class Bug(NamedTuple):
@@ -436,10 +438,42 @@ BUGS = [
     Bug(
         "a plan spends everything on its first day",
         None,
-        "domain/spending/planning.py",
-        "Step(start + (end - start) / 2, use,",
-        "Step(at, use,",
+        "domain/spending/laying.py",
+        "steps.append(Step(start + (end - start) / 2, use,",
+        "steps.append(Step(at, use,",
         PLANS,
+    ),
+    Bug(
+        "a plan puts a day's uses into one hour",
+        None,
+        "domain/spending/laying.py",
+        "    return working or [hour for hour, _ in hours]",
+        "    return working[:1] or [hour for hour, _ in hours]",
+        PLANS,
+    ),
+    Bug(
+        "a plan sees no limit once credits have run out",
+        None,
+        "domain/spending/planning.py",
+        "        if self._bite is not None or not amount_micros:",
+        "        if self._bite is not None or not amount_micros or self._uncovered:",
+        PLANS,
+    ),
+    Bug(
+        "an admin alone buys whatever a plan needs",
+        None,
+        "domain/spending/authority.py",
+        "amount_micros <= ALONE_MICROS.get((remedy, role), amount_micros)",
+        "amount_micros >= 0",
+        BUYING,
+    ),
+    Bug(
+        "a handover passes while the account is in debt",
+        None,
+        "domain/handover.py",
+        "    if not of_account.passes:\n",
+        "    if not of_account.passes and total.charges:\n",
+        REVIEWS,
     ),
     Bug(
         "a preflight looks at the first task only",

@@ -9,6 +9,8 @@ import pytest
 
 from domain.spending.forecasting import (
     MILLION,
+    POOL_RATIOS_MAX,
+    POOL_TEAMS_MIN,
     PRIOR,
     STATED_PERCENT,
     Pool,
@@ -84,11 +86,37 @@ def test_how_recently_credits_were_used_has_three_kinds() -> None:
 def test_a_pool_learns_from_those_who_were_busiest_then_not_from_those_who_are_now() -> None:
     faded, risen = [9, 9, 9, 9, 0, 0, 0, 0], [1, 1, 1, 1, 50, 50, 50, 50]
 
-    pool = learn_pool([faded, risen], 4, busiest=1)
+    pool = learn_pool([faded, risen], 4, busiest=1, teams_min=1)
 
     assert 50 * MILLION not in pool.ratios[0]
-    assert pool.ratios[2] == PRIOR[2]
+    assert (pool.ratios[2], pool.teams) == (PRIOR[2], (1, 0, 0))
     assert ratios_of(risen, 4)[0] == (0, 50 * MILLION)
+
+
+def test_a_pool_of_enough_teams_takes_the_place_of_the_built_in_one_and_says_of_how_many_it_is() -> None:
+    """Teams that double what they spend: one that has just begun is expected to, instead of fading as the built-in ones do."""
+    doubling = [[2] * 20 + [4] * 6 for _ in range(POOL_TEAMS_MIN)]
+
+    pool = learn_pool(doubling, 6)
+    few = learn_pool(doubling[1:], 6)
+    told, built_in = forecast([5_000_000] * 4, 6, pool), forecast([5_000_000] * 4, 6, few)
+
+    assert (pool.teams[0], told.pool_teams) == (POOL_TEAMS_MIN, POOL_TEAMS_MIN)
+    assert 2 * MILLION in pool.ratios[0]
+    assert (few.ratios, few.teams, built_in.pool_teams) == (PRIOR, (0, 0, 0), 0)
+    assert built_in == forecast([5_000_000] * 4, 6)
+    assert told.expected_micros > built_in.expected_micros
+
+
+def test_a_pool_is_learned_from_what_came_before_the_forecast_alone_and_stays_small() -> None:
+    draw = random.Random(11)
+    histories = [[draw.randint(0, 9) for _ in range(60)] for _ in range(120)]
+
+    pool = learn_pool(histories, 14, 100)
+
+    assert all(len(kind) <= POOL_RATIOS_MAX for kind in pool.ratios)
+    assert all(list(kind) == sorted(kind) for kind in pool.ratios)
+    assert abs(pool.ratios[0][len(pool.ratios[0]) // 2] - MILLION) < MILLION // 10
 
 
 def test_learned_volumes_come_to_the_forecast_and_share_it_by_action() -> None:

@@ -14,9 +14,10 @@ from domain.account.estimating import PlannedUse
 from domain.account.events import CreditsCharged, DebtRepaid, LimitTerms
 from domain.account.state import TeamAccount
 from domain.amounts import format_credits
-from domain.commands import SetLimit
+from domain.commands import PlaceHold, SetLimit
 from domain.errors import Malformed
-from domain.spending.planning import Course, Step, plan_spending, run_course
+from domain.spending.laying import Step, day_ends, hours_to_work, spread
+from domain.spending.planning import Course, plan_spending, run_course
 from domain.team.state import Member, Team
 from domain.volumes import VolumeLine
 from tests.builders import AnAccount, a_catalogue, a_plan, micros, unit_card, when
@@ -138,19 +139,20 @@ def test_with_zero_spread_the_three_paths_are_one_and_equal_what_then_happens(se
 
 
 def all_steps(account: AnAccount, lines: list[VolumeLine], days: int) -> list[Step]:
-    from domain.spending.planning import _spread, day_ends
+    ends = day_ends(account.account, account.index, when(AT), days)
+    return spread(account.account, account.index, lines, "expected", when(AT), ends)
 
-    return _spread(lines, "expected", when(AT), day_ends(account.account, account.index, when(AT), days))
 
-
-def a_plan_of(account: AnAccount, low: int, expected: int, high: int, days: int = 10, **line: Any) -> Any:
+def a_plan_of(
+    account: AnAccount, low: int, expected: int, high: int, days: int = 10, at: str = AT, **line: Any
+) -> Any:
     volume = VolumeLine(
         **({"action": "image.generate", "meters": {"units": "1"}, "member": "mira"} | line),
         low=low,
         expected=expected,
         high=high,
     )
-    return plan_spending(account.account, TEAM, account.catalogue, account.index, when(AT), [volume], days)
+    return plan_spending(account.account, TEAM, account.catalogue, account.index, when(at), [volume], days)
 
 
 def test_a_plan_changes_nothing() -> None:
@@ -239,11 +241,155 @@ def test_the_first_limit_to_bite_is_named_with_the_day_and_whom_it_stops() -> No
     assert plan.may_set_limits == ["olga"]
 
 
+def limited(
+    account: AnAccount, limit_id: str, window: Any, cap: int, at: str = "2026-11-02 01:00", **scope: Any
+) -> None:
+    terms = LimitTerms(limit_id=limit_id, window=window, cap_micros=micros(cap), **scope)
+    account.asked(at, SetLimit(team_id="acme", limit=terms))
+
+
+def test_a_limit_by_the_hour_sees_a_days_uses_over_its_working_hours_not_all_in_one() -> None:
+    """45 uses a day in nine hours are five an hour: a cap of five holds all month, one of four bites in the first hour."""
+    account = AnAccount(zone="Europe/Berlin")
+    account.bought("A", 5_000, "2026-11-02 00:00")
+    limited(account, "roomy", "hour", 5, member="mira")
+    account.ticked("2026-11-03 23:00")
+    a_day: dict[str, Any] = {"low": 45 * 30, "expected": 45 * 30, "high": 45 * 30, "days": 30}
+
+    roomy = a_plan_of(account, **a_day, at="2026-11-03 23:00")
+    limited(account, "tight", "hour", 4, action="image.generate", at="2026-11-03 23:00")
+    bite = a_plan_of(account, **a_day, at="2026-11-03 23:00").expected.first_limit
+
+    assert roomy.expected.first_limit is None
+    assert (bite.code, bite.limit_id, bite.window) == ("limit", "tight", "hour")
+    # Berlin is an hour ahead: it is nine there.
+    assert (bite.window_start, bite.window_end) == (when("2026-11-04 08:00"), when("2026-11-04 09:00"))
+    assert bite.at == when("2026-11-04 08:30")
+    assert [bite.used_micros, bite.requested_micros, bite.cap_micros] == [micros(4), micros(1), micros(4)]
+    assert (bite.limit_action, bite.limit_member, bite.member) == ("image.generate", None, "mira")
+
+
+def test_working_hours_are_nine_to_six_by_the_teams_clocks_and_only_whole_ones_that_are_left() -> None:
+    def told(start: str, end: str) -> list[str]:
+        return [f"{hour.start:%H:%M}" for hour in hours_to_work("Asia/Kolkata", when(start), when(end))]
+
+    day = ("2026-11-03 18:30", "2026-11-04 18:30")
+
+    assert told(*day) == ["03:30", "04:30", "05:30", "06:30", "07:30", "08:30", "09:30", "10:30", "11:30"]
+    assert told("2026-11-04 09:45", day[1]) == ["10:30", "11:30"]
+    # After six what is left of the day counts, the hour that runs included.
+    assert told("2026-11-04 16:45", day[1]) == ["16:45", "17:30"]
+
+
+def test_hours_do_not_matter_to_what_a_plan_costs_and_the_days_share_stays() -> None:
+    account = AnAccount(zone="America/New_York")
+    account.bought("A", 10, "2026-11-02 00:00")
+    plain = a_plan_of(account, 7, 31, 200, days=9)
+    limited(account, "hourly", "hour", 1_000)
+
+    hourly = a_plan_of(account, 7, 31, 200, days=9)
+
+    for path in ("low", "expected", "high"):
+        before, after = getattr(plain, path), getattr(hourly, path)
+        assert (after.cost_micros, after.uses) == (before.cost_micros, before.uses)
+        assert (after.uncovered_micros, after.top_up_micros) == (
+            before.uncovered_micros,
+            before.top_up_micros,
+        )
+        assert (after.run_out_at and after.run_out_at.date()) == (
+            before.run_out_at and before.run_out_at.date()
+        )
+
+
+def test_a_limit_that_bites_after_credits_have_run_out_is_named_all_the_same() -> None:
+    account = AnAccount()
+    account.bought("A", 10, "2026-11-02 00:00")
+    limited(account, "month", "month", 50)
+
+    plan = a_plan_of(account, 30, 95, 95, days=10)
+
+    bite = plan.expected.first_limit
+    assert plan.expected.run_out_at < bite.at
+    assert (bite.limit_id, bite.used_micros, plan.low.first_limit) == ("month", micros(50), None)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_first_limit_says_what_a_hold_of_that_use_is_then_denied_with(seed: int) -> None:
+    """Any limits, windows, zones, volumes: what is planned comes, and a hold meets limit, window and numbers as told."""
+    draw = random.Random(f"bite {seed}")
+    account = AnAccount(zone=draw.choice(["UTC", "Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe"]))
+    account.bought("A", 1_000_000, "2026-11-02 00:00")
+    for number in range(draw.randint(1, 4)):
+        window = draw.choice(["hour", "hour", "day", "week", "month", "period", "lifetime"])
+        scope: dict[str, Any] = {
+            part: draw.choice([None, each])
+            for part, each in (("member", "mira"), ("project", "film"), ("action", "image.generate"))
+        }
+        limited(account, f"limit-{number}", window, draw.randint(1, 40), **scope)
+    lines = [
+        VolumeLine(
+            action=draw.choice(["image.generate", "video.generate"]),
+            meters={"units": draw.choice(["1", "2.5"])},
+            member=draw.choice(["mira", "noor"]),
+            project=draw.choice(["film", None]),
+            low=times,
+            expected=times,
+            high=times,
+        )
+        for times in [draw.randint(1, 60) for _ in range(draw.randint(1, 3))]
+    ]
+    days = draw.randint(1, 12)
+
+    plan = plan_spending(account.account, TEAM, account.catalogue, account.index, when(AT), lines, days)
+    denial = first_denial(account, all_steps(account, lines, days))
+
+    bite = plan.expected.first_limit
+    assert (bite is None) == (denial is None)
+    if bite is not None:
+        told = [bite.code, bite.limit_id, bite.at, bite.window_start, bite.window_end]
+        assert told == [
+            denial.rule,
+            denial.limit_id,
+            denial.recorded_at,
+            denial.window_start,
+            denial.window_end,
+        ]
+        numbers = [bite.cap_micros, bite.used_micros, bite.held_micros, bite.requested_micros]
+        assert numbers == [
+            denial.limit_micros,
+            denial.used_micros,
+            denial.held_micros,
+            denial.requested_micros,
+        ]
+        assert [bite.action, bite.member, bite.project] == [denial.action, denial.member, denial.project]
+
+
+def first_denial(account: AnAccount, steps: list[Step]) -> Any:
+    """The steps come one by one, each asked for by a hold first; the first that is denied."""
+    for number, step in enumerate(steps):
+        use, at = step.use, text(step.at)
+        for again in range(step.times):
+            asked = PlaceHold(
+                team_id="acme",
+                action=use.action,
+                member=use.member,
+                project=use.project,
+                amount_micros=micros(use.meters["units"]),
+            )
+            given = account.asked(at, asked)
+            if given.denied is not None:
+                return given.denied.denial
+            account.released(given.fields["hold_id"], at)
+            fields = {"action": use.action, "member": use.member, "project": use.project}
+            account.used(f"step-{number}-{again}", use.meters["units"], occurred=at, **fields)
+    return None
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [({"days": 0}, "days"), ({"days": 93}, "days"), ({"low": 3, "expected": 2, "high": 5}, "volumes")],
 )
-def test_a_plan_that_cannot_be_is_refused_with_its_field(changes: dict[str, int], field: str) -> None:
+def test_a_plan_that_cannot_be_is_refused_with_its_field(changes: dict[str, Any], field: str) -> None:
     with pytest.raises(Malformed) as refused:
         a_plan_of(AnAccount(), **({"low": 1, "expected": 1, "high": 1} | changes))
 
