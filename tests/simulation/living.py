@@ -13,7 +13,7 @@ import msgspec
 from domain.account.chargebacks import open_chargeback, win_chargeback
 from domain.account.events import CreditsCharged
 from domain.usage import UsageRecord
-from tests.simulation import laws
+from tests.simulation import foresight, laws
 from tests.simulation.closer import Closer
 from tests.simulation.oracle import Oracle
 from tests.simulation.product import Product, catalogue, passed, view
@@ -36,6 +36,9 @@ ALIKE = [
 
 PAPERWORK_SHARE = 0.3
 """At so many month ends one team is invoiced."""
+
+FORESIGHT_SHARE = 0.3
+"""At so many, what is foretold of one team is compared with what then comes."""
 
 
 @dataclass
@@ -71,6 +74,8 @@ class _Life:
         self.product, self.oracle = Product(story.steps[0].at), Oracle()
         self.refolded: dict[str, laws.Refolded] = {}
         self.rng = Random(story.seed + 1)
+        # Drawn apart, so that a kept seed goes on meaning what it meant.
+        self.teller = Random(f"foresight {story.seed}")
         self.closer = Closer(self.product, self.rng)
         self.ends = list(story.month_ends)
         self.index, self.step = 0, story.steps[0]
@@ -130,6 +135,8 @@ class _Life:
             self.compare(team_id, at)
             self.lived.team_months += 1
         self.on_copies(self.rng.choice(teams), at)
+        if self.teller.random() < FORESIGHT_SHARE:
+            self.foretold(self.teller.choice(teams), at)
         # Documents read a whole life each time, which costs as much as living it.
         if self.rng.random() < PAPERWORK_SHARE:
             self.paperwork(self.rng.choice(teams), at)
@@ -140,6 +147,14 @@ class _Life:
         self.closer.invoice(team_id)
         self.closer.settle(team_id)
         self.compare(team_id, at)
+
+    def foretold(self, team_id: str, at: datetime) -> None:
+        """I10: what an estimate, in both modes, and a plan say of the team here and now is what then comes."""
+        team, rng = self.product.store.teams[team_id], self.teller
+        foresight.estimates_are_what_comes(team_id, team, at, rng)
+        foresight.a_period_anew_is_what_comes(team_id, team, at, rng)
+        foresight.a_course_is_what_comes(team_id, team, at, rng)
+        self.lived.counts["foretold"] += 1
 
     def on_copies(self, team_id: str, at: datetime) -> None:
         """What would come of charges, refunds and chargebacks here and now."""
