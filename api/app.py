@@ -16,6 +16,7 @@ from api import problems
 from api.auditing import audit_routes
 from api.commands.routes import command_routes
 from api.cursors import Cursors
+from api.dead_letters import LetterDesk, StreamDesk, dead_letter_routes, offset_routes
 from api.edge import BODY_SECONDS_MAX, Edge
 from api.gate import Gate
 from api.intake import Intake, intake_routes
@@ -34,6 +35,7 @@ from api.ports import (
     StatementReads,
     WorkReads,
 )
+from api.publishing import CatalogueStore, publishing_routes
 from api.queries import MIN_VERSION_WAIT_SECONDS, Queries
 from api.rates import Rates
 from api.reads import plan_routes, rate_card_routes, read_routes
@@ -69,6 +71,9 @@ class Behind:
     signing_key: PublicKey
     spending: SpendingView
     intake: Intake
+    publishing: CatalogueStore
+    letters: LetterDesk
+    streams: StreamDesk
     tokens: TokenReader | None = None
     rates: Rates | None = None
 
@@ -149,6 +154,9 @@ def routed(
     app.include_router(signing_key_routes(behind.signing_key))
     app.include_router(rate_card_routes(queries))
     app.include_router(plan_routes(queries))
+    app.include_router(publishing_routes(behind.publishing))
+    app.include_router(dead_letter_routes(behind.letters))
+    app.include_router(offset_routes(behind.streams))
     app.include_router(operation_routes(behind.readiness, document))
     problems.install(app)
     return app
@@ -173,6 +181,9 @@ def published() -> dict[str, Any]:
             nothing,
             b"",
             (),
+            nothing,
+            nothing,
+            nothing,
             nothing,
             nothing,
             nothing,

@@ -24,10 +24,11 @@ from api.errors import (
 )
 from api.intake import PATH as USAGE_PATH
 from api.problems import for_bug, for_ledger_error
+from api.publishing import PATHS as DOCUMENT_PATHS
 
 BODY_BYTES_MAX = 64 * 1024
 BATCH_BYTES_MAX = 1024 * 1024
-"""Of a request that brings usage records: each of them may have 64 KiB, as on the stream."""
+"""Of a request that brings usage records, each of them of up to 64 KiB as on the stream, or a document to be published."""
 HEADERS_MAX = 64
 HEADER_BYTES_MAX = 16 * 1024
 TARGET_BYTES_MAX = 4 * 1024
@@ -212,7 +213,7 @@ async def _body(scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> 
 
 
 def _bytes_max(scope: Scope) -> int:
-    return BATCH_BYTES_MAX if scope["path"] == USAGE_PATH else BODY_BYTES_MAX
+    return BATCH_BYTES_MAX if scope["path"] in {USAGE_PATH, *DOCUMENT_PATHS} else BODY_BYTES_MAX
 
 
 def _too_large(size: str, most: int) -> BodyTooLarge:

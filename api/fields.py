@@ -36,6 +36,9 @@ PERCENT_PATTERN = r"^[0-9]{1,2}(\.[0-9]{1,2})?$"
 IBAN_PATTERN = r"^[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}$"
 BIC_PATTERN = r"^[A-Z]{6}[A-Z0-9]{2}([A-Z0-9]{3})?$"
 KEY_PATTERN = r"^[\x21-\x7e]{1,200}$"
+REASON_CODE_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
+TOPIC_PATTERN = r"^[A-Za-z0-9._\-]{1,249}$"
+SOURCE_PATTERN = r"^[\x21-\x7e]{1,256}$"
 VERSION_MAX = 2**53
 
 
@@ -93,7 +96,7 @@ TeamId = Annotated[
 ]
 Id = Annotated[str, Field(pattern=ID_PATTERN)]
 RecordId = Annotated[str, Field(pattern=RECORD_ID_PATTERN)]
-Source = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,256}$")]
+Source = Annotated[str, Field(pattern=SOURCE_PATTERN)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=100, examples=["image.generate"])]
 CardId = Annotated[str, Field(pattern=CARD_PATTERN, examples=["standard"])]
 ChargeId = Annotated[

@@ -31,6 +31,9 @@ RIGHT = {
     fields.PERCENT_PATTERN: "a decimal string below 100 such as '19' or '7.7' would be right",
     fields.IBAN_PATTERN: "an IBAN without spaces such as 'DE89370400440532013000' would be right",
     fields.BIC_PATTERN: "8 or 11 capital letters and digits such as 'COBADEFFXXX' would be right",
+    fields.REASON_CODE_PATTERN: "a reason code such as 'unknown_action' would be right",
+    fields.TOPIC_PATTERN: "the name of a topic such as 'credits.usage.v1' would be right",
+    fields.SOURCE_PATTERN: "a URI such as 'urn:render:eu-1' would be right: at most 256 printable ASCII characters",
     fields.TIME_PATTERN: "a time with its offset such as '2026-12-01T09:00:00Z' would be right",
 }
 """What would be right, by the pattern that was not met."""

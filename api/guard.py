@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, get_args, get_origin
 
 import msgspec
 from fastapi import Request, Response
@@ -35,13 +35,13 @@ class GuardedRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         """The handler behind its guard."""
         handle = super().get_route_handler()
-        known = query_names(self.dependant)
+        known, repeated = query_names(self.dependant), _list_names(self.dependant)
         operation = self.name
 
         async def guarded(request: Request) -> Response:
             request.scope["coffer.operation"] = operation
             await _admit(request, operation)
-            _refuse_unknown_query(request, known)
+            _refuse_unknown_query(request, known, repeated)
             return _tagged(request, await handle(_StrictRequest(request.scope, request.receive)))
 
         return guarded
@@ -174,10 +174,20 @@ def query_names(dependant: Dependant) -> set[str]:
     return {field.alias for field in dependant.query_params}.union(*below)
 
 
-def _refuse_unknown_query(request: Request, known: set[str]) -> None:
+def _list_names(dependant: Dependant) -> set[str]:
+    """Those of them that may be sent more than once."""
+    own = {field.alias for field in dependant.query_params if _is_list(field.field_info.annotation)}
+    return own.union(*map(_list_names, dependant.dependencies))
+
+
+def _is_list(annotation: object) -> bool:
+    return get_origin(annotation) is list or any(map(_is_list, get_args(annotation)))
+
+
+def _refuse_unknown_query(request: Request, known: set[str], repeated: set[str]) -> None:
     seen: set[str] = set()
     for name, _ in request.query_params.multi_items():
-        if name not in known or name in seen:
+        if name not in known or (name in seen and name not in repeated):
             said = "is sent twice: send it once" if name in seen else _known_words(known)
             raise RequestValidationError(
                 [{"type": "extra_forbidden", "loc": ("query", name[:80]), "msg": said, "input": None}]

@@ -49,6 +49,16 @@ _DOCUMENT: dict[int | str, dict[str, Any]] = {
         },
     }
 }
+_DRAFTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The drafts as JSON, or the oldest in the form asked for.",
+        "content": {
+            "text/csv": {"schema": {"type": "string"}},
+            "text/html": {"schema": {"type": "string"}},
+            "application/pdf": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
 _STATEMENT: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The statement in the form asked for.",
@@ -144,10 +154,20 @@ def _list_routes(router: APIRouter, invoices: InvoiceReads, cursors: Cursors) ->
             next=None if last is None else cursors.write(last, team_id, "invoices", {}),
         )
 
-    @router.get("/draft", name="read_invoice_draft", operation_id="read_invoice_draft")
-    async def read_invoice_draft(team_id: TeamPath) -> DraftsAnswer:
-        """Drafts of the periods that are not closed, oldest first; computed now, and as exact as the invoice will be."""
+    @router.get(
+        "/draft",
+        name="read_invoice_draft",
+        operation_id="read_invoice_draft",
+        response_model=DraftsAnswer,
+        responses=_DRAFTS,
+    )
+    async def read_invoice_draft(
+        team_id: TeamPath, form: Annotated[Form, Depends(_form)]
+    ) -> DraftsAnswer | Response:
+        """Drafts of the periods that are not closed, oldest first, as exact as the invoice will be; in a form, the oldest."""
         drafts = await asyncio.to_thread(invoices.drafts, team_id)
+        if form != "json":
+            return await _told(invoices, drafts[0], form)
         return DraftsAnswer(team_id=team_id, data=[msgspec.to_builtins(each) for each in drafts])
 
 

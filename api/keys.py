@@ -125,6 +125,18 @@ def secret_mac(pepper: bytes, secret: str) -> bytes:
     return hmac.digest(pepper, secret.encode(), hashlib.sha256)
 
 
+def key_of_team(key_id: str, secret: str, team_id: str, pepper: bytes, at: datetime) -> StoredKey:
+    """What is stored of a key that a team made for one of its members."""
+    return StoredKey(
+        key_id=key_id,
+        name=f"team {team_id}",
+        role=OF_TEAM,
+        secret_mac=secret_mac(pepper, secret),
+        created_at=at,
+        team_id=team_id,
+    )
+
+
 class KeyRing:
     """Tells who a key speaks for; what was read of keys and teams is believed for ``CACHE_SECONDS_MAX``."""
 
@@ -183,16 +195,7 @@ class KeyRing:
 
     async def add(self, key_id: str, secret: str, team_id: str) -> bool:
         """A team's key has its secret, unless it got one before; whether it got this one."""
-        return await self._store.add_key(
-            StoredKey(
-                key_id=key_id,
-                name=f"team {team_id}",
-                role=OF_TEAM,
-                secret_mac=secret_mac(self._pepper, secret),
-                created_at=self._now(),
-                team_id=team_id,
-            )
-        )
+        return await self._store.add_key(key_of_team(key_id, secret, team_id, self._pepper, self._now()))
 
     # The store is asked by name, so that it need not be there before it is asked.
     async def _key(self, key_id: str) -> StoredKey | None:

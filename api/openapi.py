@@ -44,8 +44,17 @@ _IF_NONE_MATCH = {
     "schema": {"type": "string", "maxLength": 1_000},
 }
 _ERRORS_OF_EVERY_ROUTE = (413, 431, 500)
-_WITHOUT_KEY = roles.QUESTIONS | {"publish_usage"}
-"""By POST, and without an idempotency key: questions change nothing, and a usage record is its own identity."""
+_OWN_IDENTITY = {
+    "approve_publication",
+    "publish_plan",
+    "publish_rate_card",
+    "publish_usage",
+    "register_source",
+    "retry_dead_letters",
+    "withdraw_rate_card",
+}
+_WITHOUT_KEY = roles.QUESTIONS | _OWN_IDENTITY
+"""By POST, and without an idempotency key: questions change nothing, and what is its own identity changes nothing twice."""
 _RESPONSES: dict[int, str] = {
     400: "A header or a cursor is missing or wrong",
     401: "No valid credential",

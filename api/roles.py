@@ -215,6 +215,18 @@ TABLE: tuple[Line, ...] = (
         "close_period void_invoice mark_uncollectible issue_credit_note",
     ),
     _line(
+        "catalogue",
+        "publish rate cards and plans, withdraw cards",
+        "- | - | - | - | - | - | - | any two | any",
+        "publish_rate_card publish_plan withdraw_rate_card",
+    ),
+    _line(
+        "publications",
+        "see what waits to be published, and where usage may come from",
+        "- | - | - | - | - | - | any | any | any",
+        "list_publications read_publication list_sources",
+    ),
+    _line(
         "adjust",
         "adjust balances: up to 1 000 credits alone, above that two persons",
         "- | - | - | - | - | - | - | any | any",
@@ -222,9 +234,22 @@ TABLE: tuple[Line, ...] = (
     ),
     _line(
         "platform",
-        "open, suspend and close accounts, assign plans, say who sells",
+        "open, suspend and close accounts, assign plans, say who sells and where usage comes from, approve publications",
         "- | - | - | - | - | - | - | any | any",
-        "open_account suspend_account resume_account close_account assign_plan schedule_zone_change set_issuer",
+        "open_account suspend_account resume_account close_account assign_plan schedule_zone_change set_issuer"
+        " register_source approve_publication",
+    ),
+    _line(
+        "letters",
+        "see records that were rejected or parked, and what became of an offset",
+        "- | - | - | - | - | - | any | any | any",
+        "list_dead_letters read_dead_letter read_offset",
+    ),
+    _line(
+        "retry",
+        "try rejected and parked records again",
+        "- | - | - | - | - | - | - | any | any",
+        "retry_dead_letters",
     ),
     _line("issuers", "see who sells", "- | - | - | - | - | any | any | any | any", "read_issuer"),
     _line("chain", "raw events with their hashes", "- | - | - | own | - | - | any | - | any", "read_history"),

@@ -6,7 +6,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Literal
 from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
@@ -29,6 +29,10 @@ CATALOGUE_ID = uuid5(NAMESPACE_URL, "urn:coffer:catalogue")
 """The one aggregate of this kind."""
 
 _SOURCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9:/?#\[\]@!$&'()*+,;=._~%-]{0,254}", re.ASCII)
+
+
+PublicationKind = Literal["publish_rate_card", "publish_plan", "withdraw_rate_card"]
+"""What may be proposed to somebody else."""
 
 
 class CatalogueEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -86,11 +90,37 @@ class PlanPublished(CatalogueEvent, frozen=True, kw_only=True, omit_defaults=Tru
     document: msgspec.Raw
 
 
+class PublicationProposed(CatalogueEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """Somebody wants to change what is sold, which takes a second person; nothing of it counts before that one approves.
+
+    ``document``: what would be published as canonical JSON, or which version of which card would be withdrawn; with its SHA-256.
+    """
+
+    TOPIC: ClassVar[str] = "PublicationProposed.1"
+
+    publication_id: str
+    operation: PublicationKind
+    digest: str
+    document: msgspec.Raw
+
+
+class PublicationApproved(CatalogueEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """Another person approved what was proposed; the events that follow it in the same decision are what it came to."""
+
+    TOPIC: ClassVar[str] = "PublicationApproved.1"
+
+    publication_id: str
+    operation: PublicationKind
+    proposed_by: Actor
+
+
 CATALOGUE_EVENTS: tuple[type[CatalogueEvent], ...] = (
     RateCardPublished,
     RateCardWithdrawn,
     SourceRegistered,
     PlanPublished,
+    PublicationProposed,
+    PublicationApproved,
 )
 """Every shape the catalogue's stream may hold, current version; the allow-list of stored topics."""
 
@@ -116,6 +146,7 @@ class Catalogue:
         self._lines: dict[str, _Line] = {}
         self._plans: dict[str, list[PlanTerms]] = {}
         self._sources: dict[str, bool] = {}
+        self._waiting: dict[str, PublicationProposed] = {}
 
     def card_in_force(self, card_id: str, at: datetime) -> RateCard | None:
         """The version of a card that prices what occurred at ``at``: the latest effective at or before it, None if none."""
@@ -177,6 +208,10 @@ class Catalogue:
         """Every registered source, and whether it is historic."""
         return dict(self._sources)
 
+    def waiting(self) -> list[PublicationProposed]:
+        """What was proposed and not approved, in the order of proposal; how long it may wait is for who decides."""
+        return list(self._waiting.values())
+
     def take(self, event: CatalogueEvent) -> None:
         """The event is part of the catalogue; ``apply`` is the door to this."""
         if isinstance(event, RateCardPublished):
@@ -188,6 +223,10 @@ class Catalogue:
             self._sources[event.source] = event.historic
         elif isinstance(event, PlanPublished):
             self._take_plan(event)
+        elif isinstance(event, PublicationProposed):
+            self._waiting[event.publication_id] = event
+        elif isinstance(event, PublicationApproved):
+            del self._waiting[event.publication_id]
         else:
             raise UnknownEventShape(f"{type(event).__name__} is no event of the catalogue")
         self.version += 1

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from api.rates import Rates
     from api.tokens import TokenReader
     from domain.ledger import Ledger
+    from infra.dead_letters import DeadLetterDesk
     from infra.invoices import InvoiceDesk
     from infra.kafka.intake import KafkaIntake
     from infra.postgres.account_reads import AsyncShards, PostgresAccountReads
@@ -228,6 +229,15 @@ class Wiring:
         return DeadLetters(self.shards)
 
     @cached_property
+    def letter_desk(self) -> DeadLetterDesk:
+        """Dead letters as people read them."""
+        from infra.dead_letters import DeadLetterDesk
+
+        return DeadLetterDesk(
+            self.dead_letters, self.stream_state, lambda: self.batch_store, self.catalogue.current
+        )
+
+    @cached_property
     def stream_state(self) -> StreamState:
         """Where the ledger stands in the stream."""
         from infra.postgres.stream_state import StreamState
@@ -305,6 +315,9 @@ class Wiring:
             tokens=self._tokens(),
             rates=self._rates(),
             spending=self.spending,
+            publishing=self.catalogue,
+            letters=self.letter_desk,
+            streams=self.letter_desk,
         )
 
     def _broker(self) -> str:

@@ -85,6 +85,10 @@ class ApiKeys:
         """Every key of a service, live or not, by name and age; those of teams are their own business."""
         return self._select("team_id IS NULL", ())
 
+    def of_team(self, team_id: str) -> list[StoredKey]:
+        """The keys that belong to a team, live or not."""
+        return self._select("team_id = %s", (team_id,))
+
     def revoke(self, key_id: str) -> StoredKey:
         """The service's key opens nothing from now on; servers notice within five seconds. Raises: Unknown."""
         with self._shards.first_connection() as connection:

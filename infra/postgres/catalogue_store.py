@@ -15,6 +15,7 @@ from domain.catalogue import (
     CATALOGUE_ID,
     Catalogue,
     CatalogueEvent,
+    PublicationKind,
     apply,
     publish_plan,
     publish_rate_card,
@@ -22,6 +23,7 @@ from domain.catalogue import (
     withdraw_rate_card,
 )
 from domain.errors import Busy
+from domain.publishing import approve, change, propose
 from infra.postgres.application import CatalogueApplication
 from infra.postgres.ledger_store import Clock, database_clock
 from infra.postgres.shards import ShardMap
@@ -75,6 +77,37 @@ class PostgresCatalogue:
             lambda catalogue, at: withdraw_rate_card(catalogue, card_id, version, at, actor, reason)
         )
 
+    def change(
+        self,
+        operation: PublicationKind,
+        document: Mapping[str, object],
+        actor: Actor,
+        reason: str | None = None,
+    ) -> Catalogue:
+        """What is sold is changed at once. Raises: RateCardRefused, PlanRefused, Unknown."""
+        return self._change(lambda catalogue, at: change(catalogue, operation, document, at, actor, reason))
+
+    def propose(
+        self,
+        operation: PublicationKind,
+        document: Mapping[str, object],
+        actor: Actor,
+        reason: str | None = None,
+    ) -> Catalogue:
+        """The change waits for a second person. Raises: what the change itself does; ActRefused."""
+        return self._change(lambda catalogue, at: propose(catalogue, operation, document, at, actor, reason))
+
+    def approve(self, publication_id: str, actor: Actor, reason: str | None = None) -> Catalogue:
+        """What another person proposed is published. Raises: UnknownAct, SecondPersonNeeded, ActRefused, what the change does."""
+        return self._change(lambda catalogue, at: approve(catalogue, publication_id, at, actor, reason))
+
+    def now(self) -> datetime:
+        """The clock by which the catalogue is dated. Raises: Busy."""
+        try:
+            return self._now()
+        except psycopg.Error as error:
+            raise Busy(f"the clock could not be read: {error}") from error
+
     def register_source(
         self, source: str, historic: bool, actor: Actor, reason: str | None = None
     ) -> Catalogue:
@@ -88,6 +121,13 @@ class PostgresCatalogue:
         self._application.close()
 
     def _change(self, decide: _Decide) -> Catalogue:
+        try:
+            return self._decided(decide)
+        except (PersistenceError, psycopg.Error) as error:
+            # Whoever tries again finds it unchanged, if it was written and only the answer was lost.
+            raise Busy(f"the catalogue could not be changed: {error}") from error
+
+    def _decided(self, decide: _Decide) -> Catalogue:
         for _ in range(ATTEMPTS_MAX):
             catalogue = self._application.catalogue()
             events = decide(catalogue, self._now())

@@ -24,6 +24,11 @@ PATH: dict[str, Any] = {
     "act_id": "act-1",
     "issuer_id": "main",
     "work_id": "poster",
+    "publication_id": "publication-2",
+    "letter": 1,
+    "topic": "credits.usage.v1",
+    "partition": 0,
+    "offset": 1,
 }
 PAID = {"price_minor": 500, "currency": "EUR", "tax_minor": 95}
 BOUGHT = {"amount": "50", "payment_reference": "pay-1", "cost_basis": PAID}
@@ -108,6 +113,12 @@ BODIES: dict[str, Any] = {
     "review_account": {"next_use": USE},
     "estimate_usage": {"action": "image.generate", "meters": {"units": "1"}},
     "give_quote": {"action": "image.generate", "meters": {"units": "12"}},
+    "publish_rate_card": {"document": {"card_id": "standard"}, "reason": "x"},
+    "publish_plan": {"document": {"plan_id": "studio"}, "reason": "x"},
+    "withdraw_rate_card": WHY,
+    "approve_publication": {},
+    "register_source": {"source": "urn:trace:2024", "historic": True},
+    "retry_dead_letters": {"letters": [1]},
 }
 """By operation."""
 

@@ -21,8 +21,10 @@ from domain.ledger import Ledger
 from infra.signing import SigningKey
 from tests.asgi import Http, serving
 from tests.builders import unit_card
+from tests.memory_catalogue import MemoryCatalogue
 from tests.memory_intake import MemoryIntake
 from tests.memory_invoices import MemoryInvoices
+from tests.memory_letters import MemoryLetters
 from tests.memory_spending import MemorySpending
 from tests.memory_store import MemoryLedger
 from tests.memory_works import MemoryWorks
@@ -88,6 +90,9 @@ def behind(memory: MemoryLedger) -> Behind:
         signing_key=SIGNING_KEY,
         spending=MemorySpending(memory),
         intake=MemoryIntake(),
+        publishing=MemoryCatalogue(memory),
+        letters=MemoryLetters(),
+        streams=MemoryLetters(),
     )
 
 

@@ -203,3 +203,11 @@ def test_a_key_has_256_bits_and_its_stored_form_does_not_tell_them(ledger: Memor
     assert len({new_key() for _ in range(200)}) == 200
     assert parts.secret.encode() not in stored.secret_mac
     assert text.startswith(f"cof_live_{parts.key_id}_{parts.secret}")
+
+
+def test_a_parameter_that_is_a_list_may_be_sent_twice_and_no_other(acme: Caller) -> None:
+    both = acme.get("/v1/accounts/acme/spending", by=["day", "member"])
+    twice = acme.get("/v1/accounts/acme/spending", by="day", since=["2026-11-01", "2026-11-02"])
+
+    assert both.status_code == 200
+    assert (twice.status_code, twice.json()["errors"][0]["field"]) == (422, "since")

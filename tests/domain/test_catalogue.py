@@ -251,6 +251,8 @@ def test_topics_are_stable() -> None:
         "RateCardWithdrawn.1",
         "SourceRegistered.1",
         "PlanPublished.1",
+        "PublicationProposed.1",
+        "PublicationApproved.1",
     ]
     assert SourceRegistered.TOPIC == "SourceRegistered.1"
 

@@ -190,6 +190,9 @@ def ledger_over_http(database_url: str, state_directory: Path) -> Iterator[Ledge
             signing_key=wiring.signing_key,
             spending=wiring.spending,
             intake=wiring.intake,
+            publishing=catalogue,
+            letters=wiring.letter_desk,
+            streams=wiring.letter_desk,
         )
         http = closing.enter_context(serving(create_api(behind, closing=reading.close)))
         ledger = LedgerOverHttp(wiring, catalogue, clock, http)
