@@ -13,7 +13,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 REPOSITORY = Path(__file__).resolve().parent.parent
 HIDDEN = "**********"
 FORBIDDEN_VARIABLE = "POSTGRES_ENABLE_DB_FUNCTIONS"
-READ_ELSEWHERE = frozenset({"COFFER_API", "COFFER_API_KEY", "COFFER_FAILPOINT", "COFFER_TRACE"})
+READ_ELSEWHERE = frozenset(
+    {"COFFER_API", "COFFER_API_KEY", "COFFER_API_URL", "COFFER_FAILPOINT", "COFFER_TRACE"}
+)
 FOR_TESTS = ("COFFER_TEST_", "COFFER_KILL_", "COFFER_MACHINE_")
 QUOTE_KEY_CHARACTERS_MIN = 32
 FALSE_WORDS = frozenset({"", "0", "n", "no", "f", "false", "off"})

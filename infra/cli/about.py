@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli.session import Output, OutputOption, note, show_one
+from infra.cli.session import (
+    DIFFERENCE,
+    Output,
+    OutputOption,
+    note,
+    reached,
+    show_one,
+    show_rows,
+    wired,
+)
+
+if TYPE_CHECKING:
+    from infra.cli.remote import Api
 
 
 def config(output: OutputOption = Output.table) -> None:
@@ -24,6 +36,42 @@ def config(output: OutputOption = Output.table) -> None:
         note(f"{name} is no setting and has no effect")
     told: dict[str, object] = dict(shown(connected(settings)))
     show_one(told, output)
+
+
+def doctor(output: OutputOption = Output.table) -> None:
+    """Look whether all is in order, and say what would help: settings, database, clock, streams, read models. Exit 1 if not.
+
+    Of an API: whether it is ready, and whether it takes the key.
+
+    Example: coffer doctor
+    """
+    api = reached()
+    if api is not None:
+        rows = _examined(api)
+    else:
+        from infra.doctor import examine
+
+        with wired() as wiring:
+            rows = [each._asdict() for each in examine(wiring)]
+    show_rows(rows, output, ("check", "passes", "seen", "remedy"))
+    if not all(row["passes"] for row in rows):
+        raise typer.Exit(DIFFERENCE)
+
+
+def _examined(api: Api) -> list[dict[str, object]]:
+    from infra.cli.remote import ApiRefused
+
+    rows: list[dict[str, object]] = []
+    for check, path, remedy in (
+        ("ready", "/readyz", "see the log of `coffer serve`"),
+        ("key", "/v1/rate-cards", "set COFFER_API_KEY to a key that is live and may read"),
+    ):
+        try:
+            api.read(path)
+            rows.append({"check": check, "passes": True, "seen": f"{api.url} answers", "remedy": None})
+        except ApiRefused as error:
+            rows.append({"check": check, "passes": False, "seen": str(error), "remedy": remedy})
+    return rows
 
 
 def openapi(

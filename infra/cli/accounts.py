@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import time
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,23 +18,31 @@ from infra.cli.session import (
     Output,
     OutputOption,
     ReasonOption,
+    Sent,
     Team,
+    asked,
     checked_team,
     execute,
+    listed,
     note,
+    over,
+    path_of,
+    reached,
     show,
     show_one,
     show_rows,
+    time_text,
     told,
+    when,
     wired,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
+    from api.answers import HistoryAnswer, StatementAnswer
     from api.moments import Moment
     from api.queries import Page, Queries
-    from projections.statement import StatementFilter
 
 account = typer.Typer(help="Open, close and show accounts.", no_args_is_help=True)
 
@@ -74,7 +85,7 @@ def open_account(
             "reason": reason,
         }
     )
-    execute(body.command(), key, output)
+    execute(body.command(), key, output, Sent((), body, is_of_team=False))
 
 
 @account.command("close")
@@ -87,7 +98,8 @@ def close_account(
     """
     from api.requests.accounts import CloseAccountBody
 
-    execute(CloseAccountBody(reason=reason).command(checked_team(team)), key, output)
+    body = CloseAccountBody(reason=reason)
+    execute(body.command(checked_team(team)), key, output, over("close", body=body))
 
 
 @account.command("show")
@@ -98,7 +110,7 @@ def show_account(
 
     Example: coffer account show acme -o json
     """
-    told(lambda queries, then: queries.accounts.account(team, then), at_version, as_of, output)
+    told(lambda queries, then: queries.accounts.account(team, then), at_version, as_of, output, team)
 
 
 def suspend(
@@ -110,7 +122,8 @@ def suspend(
     """
     from api.requests.accounts import SuspendAccountBody
 
-    execute(SuspendAccountBody(reason=reason).command(checked_team(team)), key, output)
+    body = SuspendAccountBody(reason=reason)
+    execute(body.command(checked_team(team)), key, output, over("suspend", body=body))
 
 
 def resume(
@@ -122,7 +135,8 @@ def resume(
     """
     from api.requests.accounts import ResumeAccountBody
 
-    execute(ResumeAccountBody(reason=reason).command(checked_team(team)), key, output)
+    body = ResumeAccountBody(reason=reason)
+    execute(body.command(checked_team(team)), key, output, over("resume", body=body))
 
 
 def zone(
@@ -138,7 +152,8 @@ def zone(
     """
     from api.requests.accounts import ZoneBody
 
-    execute(ZoneBody(zone=name, reason=reason).command(checked_team(team)), key, output)
+    body = ZoneBody(zone=name, reason=reason)
+    execute(body.command(checked_team(team)), key, output, over("zone", body=body))
 
 
 def balance(
@@ -148,19 +163,69 @@ def balance(
 
     Example: coffer balance acme --as-of 2026-12-01T00:00:00Z
     """
-    moment = _moment(at_version, as_of)
-    with wired() as wiring:
-        if output is not Output.table:
-            show(wiring.ask(lambda queries: queries.accounts.balance(team, moment)), output)
+    moment, query = _moment(at_version, as_of), when(at_version, as_of)
+    parts = asked(
+        lambda queries: queries.accounts.balance(team, moment), "accounts", team, "balance", query=query
+    )
+    show(parts, output)
+    if output is Output.table:
+        found = asked(
+            lambda queries: queries.accounts.lots(team, moment), "accounts", team, "lots", query=query
+        )
+        if found["data"]:
+            show(found, output, rows="data", columns=_LOT_COLUMNS)
+
+
+def lots(
+    team: Team, at_version: AtVersion = None, as_of: AsOf = None, output: OutputOption = Output.table
+) -> None:
+    """Show every lot that has something left, in the order in which they burn.
+
+    Example: coffer lots acme -o csv
+    """
+    told(
+        lambda queries, then: queries.accounts.lots(team, then),
+        at_version,
+        as_of,
+        output,
+        team,
+        "lots",
+        columns=_LOT_COLUMNS,
+    )
+
+
+def watch(
+    team: Team,
+    times: Annotated[int, typer.Option("--times", min=0, help="End after so many; 0 for never.")] = 0,
+) -> None:
+    """Tell a team's balance now, and again whenever it changes: a line of JSON each, until Ctrl-C.
+
+    Example: coffer watch acme --times 2
+    """
+    for number, answer in enumerate(_balances(team), 1):
+        typer.echo(json.dumps(answer, ensure_ascii=False))
+        if number == times:
             return
 
-        async def both(queries: Queries):  # type: ignore[no-untyped-def]
-            return await queries.accounts.balance(team, moment), await queries.accounts.lots(team, moment)
 
-        parts, lots = wiring.ask(both)
-    show(parts, output)
-    if lots.data:
-        show(lots, output, rows="data", columns=_LOT_COLUMNS)
+def _balances(team: str) -> Iterator[dict[str, Any]]:
+    """The balance now and after each change, for ever."""
+    api = reached()
+    last: str | None = None
+    while api is not None:
+        # The API ends a stream after a while; it goes on where that one ended.
+        for named, answer in api.events(path_of("accounts", team, "balance", "live"), last):
+            last = named
+            yield answer
+    known: dict[str, Any] | None = None
+    with wired() as wiring:
+        while True:
+            now = wiring.ask(lambda queries: queries.accounts.balance(team)).model_dump(mode="json")
+            seen = {name: value for name, value in now.items() if name not in {"as_of", "position"}}
+            if seen != known:
+                known = seen
+                yield now
+            time.sleep(1)
 
 
 _LOT_COLUMNS = (
@@ -238,7 +303,7 @@ def statement(
     from domain.times import parse_instant
     from projections.statement import StatementFilter
 
-    asked = StatementFilter(
+    wanted = StatementFilter(
         kinds=frozenset({kind}) if kind else None,
         action=action,
         member=member,
@@ -249,9 +314,24 @@ def statement(
         recorded_until=None if until is None else parse_instant(until, "--until"),
     )
     then = _moment(at_version, as_of)
-    with wired() as wiring:
-        lines = wiring.ask(lambda queries: _statement(queries, team, asked, limit, newest, then))
-    show_rows(lines, output, _STATEMENT_COLUMNS)
+    query = when(at_version, as_of) | {
+        "kind": kind,
+        "action": action,
+        "member": member,
+        "project": project,
+        "charge_id": charge,
+        "hold_id": hold,
+        "recorded_from": time_text(since, "--from"),
+        "recorded_until": time_text(until, "--until"),
+    }
+    rows = _rows(
+        lambda queries, page: queries.statement(team, page, wanted, then),
+        (team, "statement"),
+        query,
+        limit,
+        newest,
+    )
+    show_rows(rows, output, _STATEMENT_COLUMNS)
 
 
 def _statement_of_account(
@@ -265,6 +345,12 @@ def _statement_of_account(
     if since is None or until is None:
         raise Malformed("a statement of account has a range: give --from and --until", field="from")
     first, last = parse_instant(since, "--from"), parse_instant(until, "--until")
+    api = reached()
+    if api is not None:
+        query = {"from": time_text(since, "--from"), "until": time_text(until, "--until"), "form": form}
+        told = api.ask("GET", path_of("accounts", team, "statement-of-account"), query, accept="*/*")
+        write(file, [told.body])
+        return
     with wired() as wiring:
         if form == "pdf":
             write(file, [wiring.invoices.statement(checked_team(team), first, last, form)])
@@ -281,9 +367,8 @@ def history(
 
     Example: coffer history acme --limit 0 -o jsonl
     """
-    with wired() as wiring:
-        entries = wiring.ask(lambda queries: _history(queries, team, limit, newest))
-    show_rows(entries, output, ("version", "position", "topic", "hash"))
+    rows = _rows(lambda queries, page: queries.history(team, page), (team, "history"), {}, limit, newest)
+    show_rows(rows, output, ("version", "position", "topic", "hash"))
 
 
 def estimate(
@@ -319,28 +404,43 @@ def estimate(
         planned = PlannedUse(
             action, pairs(meter, "--meter"), pairs(dimension, "--dimension"), member, project
         )
-        with wired() as wiring:
-            many = wiring.ask(
-                lambda queries: queries.spending.estimates(
-                    team, [planned] * times, "replace" if replace else "add"
-                )
-            )
+        from api.requests.spending import EstimatesBody
+
+        use = {
+            "action": planned.action,
+            "meters": planned.meters,
+            "dimensions": planned.dimensions,
+            "member": member,
+            "project": project,
+        }
+        mode: Literal["add", "replace"] = "replace" if replace else "add"
+        many = asked(
+            lambda queries: queries.spending.estimates(team, [planned] * times, mode),
+            *("accounts", team, "estimates", "many"),
+            body=EstimatesBody.model_validate({"uses": [use] * times, "mode": mode}),
+        )
         columns = ("action", "amount", "debt", "available_after", "lines", "denied")
         show(many, output, rows="data", columns=columns)
         return
     from api.queries import Use
+    from api.requests.uses import EstimateBody
 
-    use = Use(action, pairs(meter, "--meter"), pairs(dimension, "--dimension"), project)
-    with wired() as wiring:
-        answer = wiring.ask(lambda queries: queries.estimate(team, use))
+    one = Use(action, pairs(meter, "--meter"), pairs(dimension, "--dimension"), project)
+    answer = asked(
+        lambda queries: queries.estimate(team, one),
+        *("accounts", team, "estimates"),
+        body=EstimateBody.model_validate(one._asdict()),
+    )
     if output is not Output.table:
         show(answer, output)
         return
-    shown = answer.model_dump(mode="json", exclude={"computation", "card", "lines", "version", "position"})
-    shown["paid by"] = ", ".join(f"{line.lot_id}" for line in answer.lines) or None
-    shown["card"] = f"{answer.card.card_id} version {answer.card.version}" if answer.card else None
+    left_out = {"computation", "card", "lines", "version", "position"}
+    shown = {name: value for name, value in answer.items() if name not in left_out}
+    card = answer["card"]
+    shown["paid by"] = ", ".join(line["lot_id"] for line in answer["lines"]) or None
+    shown["card"] = f"{card['card_id']} version {card['version']}" if card else None
     show_one(shown, output)
-    if not answer.priced:
+    if not answer["priced"]:
         note(f"nothing to price: none of these meters has a price for {action}, or all are zero")
 
 
@@ -363,44 +463,37 @@ def _moment(at_version: int | None, as_of: str | None) -> Moment:
     return moment(None, at_version, as_of)
 
 
-async def _statement(
-    queries: Queries, team: str, asked: StatementFilter, limit: int, newest: bool, then: Moment
-) -> list[dict[str, object]]:
-    lines: list[dict[str, object]] = []
-    async for page in _pages(limit, newest):
-        answer = await queries.statement(team, page.part, asked, then)
-        lines += [line.model_dump(mode="json") for line in answer.data]
-        page.following = answer.next
-    return lines
+def _rows(
+    question: Callable[[Queries, Page], Awaitable[StatementAnswer | HistoryAnswer]],
+    places: tuple[str, ...],
+    query: Mapping[str, object],
+    limit: int,
+    newest: bool,
+) -> list[dict[str, Any]]:
+    """So many rows of a list, from either end; all for 0."""
+    api = reached()
+    if api is not None:
+        ordered = {**query, "order": "newest" if newest else "oldest"}
+        return list(islice(listed(api, ("accounts", *places), ordered, limit), limit or None))
+    with wired() as wiring:
+        return wiring.ask(lambda queries: _collected(queries, question, limit, newest))
 
 
-async def _history(queries: Queries, team: str, limit: int, newest: bool) -> list[dict[str, object]]:
-    entries: list[dict[str, object]] = []
-    async for page in _pages(limit, newest):
-        answer = await queries.history(team, page.part)
-        entries += [entry.model_dump(mode="json") for entry in answer.data]
-        page.following = answer.next
-    return entries
-
-
-class _Part:
-    """A page to ask for; whoever asks says where the list goes on."""
-
-    def __init__(self, part: Page) -> None:
-        self.part = part
-        self.following: str | None = None
-
-
-async def _pages(limit: int, newest: bool) -> AsyncIterator[_Part]:
-    """Pages until the limit is reached (0: no limit) or the list ends."""
+async def _collected(
+    queries: Queries,
+    question: Callable[[Queries, Page], Awaitable[StatementAnswer | HistoryAnswer]],
+    limit: int,
+    newest: bool,
+) -> list[dict[str, Any]]:
     from api.cursors import LIMIT_MAX
     from api.queries import Page
 
-    left, after = limit, None
+    rows: list[dict[str, Any]] = []
+    after: str | None = None
     while True:
-        size = min(left, LIMIT_MAX) if limit else LIMIT_MAX
-        part = _Part(Page(size, after, newest))
-        yield part
-        left, after = left - size, part.following
-        if after is None or (limit and not left):
-            return
+        size = min(limit - len(rows), LIMIT_MAX) if limit else LIMIT_MAX
+        answer = await question(queries, Page(size, after, newest))
+        rows += [row.model_dump(mode="json") for row in answer.data]
+        after = answer.next
+        if after is None or (limit and len(rows) >= limit):
+            return rows

@@ -13,11 +13,12 @@ from infra.cli.session import (
     OutputOption,
     ReasonOption,
     Team,
+    asked,
     checked_id,
     checked_team,
     execute,
+    over,
     show,
-    wired,
 )
 
 
@@ -36,7 +37,8 @@ def void(
     from api.requests.credits import VoidBody
 
     named = checked_id(lot, LOT_PATTERN, "lot")
-    execute(VoidBody(reason=reason).command(checked_team(team), named), key, output)
+    body = VoidBody(reason=reason)
+    execute(body.command(checked_team(team), named), key, output, over("grants", named, "void", body=body))
 
 
 def adjust(
@@ -54,7 +56,7 @@ def adjust(
     from api.requests.credits import AdjustmentBody
 
     body = AdjustmentBody.model_validate({"direction": direction, "amount": amount, "reason": reason})
-    execute(body.command(checked_team(team)), key, output)
+    execute(body.command(checked_team(team)), key, output, over("adjustments", body=body))
 
 
 def approve(
@@ -74,7 +76,9 @@ def approve(
     from api.requests.credits import ApprovalBody
 
     named = checked_id(adjustment, ID_PATTERN, "adjustment")
-    execute(ApprovalBody(reason=reason).command(checked_team(team), named), key, output)
+    body = ApprovalBody(reason=reason)
+    sent = over("adjustments", named, "approval", body=body)
+    execute(body.command(checked_team(team), named), key, output, sent)
 
 
 def adjustments(team: Team, output: OutputOption = Output.table) -> None:
@@ -82,7 +86,6 @@ def adjustments(team: Team, output: OutputOption = Output.table) -> None:
 
     Example: coffer adjustments acme
     """
-    with wired() as wiring:
-        answer = wiring.ask(lambda queries: queries.teams.adjustments(team))
+    answer = asked(lambda queries: queries.teams.adjustments(team), "accounts", team, "adjustments")
     columns = ("adjustment_id", "direction", "amount", "proposed_by", "proposed_at", "reason")
     show(answer, output, rows="data", columns=columns)

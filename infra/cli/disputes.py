@@ -19,6 +19,7 @@ from infra.cli.session import (
     checked_id,
     checked_team,
     execute,
+    over,
     told,
 )
 
@@ -66,7 +67,7 @@ def open_dispute(
     charge_ids = [usage_key(team, source, each) if source else checked_charge(each) for each in charges]
     said = typer.get_text_stream("stdin").read() if evidence == "-" else evidence
     body = DisputeBody.model_validate({"charge_ids": charge_ids, "evidence": said, "reason": reason})
-    execute(body.command(checked_team(team)), key, output)
+    execute(body.command(checked_team(team)), key, output, over("disputes", body=body))
 
 
 @dispute.command("uphold")
@@ -81,7 +82,9 @@ def uphold(
 
     Example: coffer dispute uphold acme dispute-20 --reason "the picture never arrived"
     """
-    execute(_body(reason).upholds(checked_team(team), _checked(named)), key, output)
+    body, one = _body(reason), _checked(named)
+    sent = over("disputes", one, "uphold", body=body)
+    execute(body.upholds(checked_team(team), one), key, output, sent)
 
 
 @dispute.command("reject")
@@ -96,7 +99,9 @@ def reject(
 
     Example: coffer dispute reject acme dispute-20 --reason "the picture was downloaded twice"
     """
-    execute(_body(reason).rejects(checked_team(team), _checked(named)), key, output)
+    body, one = _body(reason), _checked(named)
+    sent = over("disputes", one, "reject", body=body)
+    execute(body.rejects(checked_team(team), one), key, output, sent)
 
 
 @dispute.command("show")
@@ -124,11 +129,21 @@ def show_disputes(
             at_version,
             as_of,
             output,
+            team,
+            "disputes",
             columns=("dispute_id", "charge_ids", "opened_at"),
         )
     else:
         one = _checked(named)
-        told(lambda queries, then: queries.accounts.dispute(team, one, then), at_version, as_of, output)
+        told(
+            lambda queries, then: queries.accounts.dispute(team, one, then),
+            at_version,
+            as_of,
+            output,
+            team,
+            "disputes",
+            one,
+        )
 
 
 def _body(reason: str) -> DecisionBody:

@@ -15,6 +15,7 @@ from infra.cli.session import (
     checked_charge,
     checked_team,
     execute,
+    over,
 )
 
 Amount = Annotated[str, typer.Argument(help="Credits, such as 12.5.", show_default=False)]
@@ -65,7 +66,7 @@ def grant(
             "project": project,
         }
     )
-    execute(body.command(checked_team(team)), key, output)
+    execute(body.command(checked_team(team)), key, output, over("grants", body=body))
 
 
 def topup(
@@ -107,7 +108,7 @@ def topup(
             "project": project,
         }
     )
-    execute(body.command(checked_team(team)), key, output)
+    execute(body.command(checked_team(team)), key, output, over("top-ups", body=body))
 
 
 def refund(
@@ -136,4 +137,5 @@ def refund(
 
     charge_id = usage_key(team, source, charge) if source else checked_charge(charge)
     body = RefundBody(amount=amount, reason=reason)
-    execute(body.command(checked_team(team), charge_id), key, output)
+    sent = over("charges", charge_id, "refunds", body=body)
+    execute(body.command(checked_team(team), charge_id), key, output, sent)

@@ -15,14 +15,19 @@ from infra.cli.session import (
     OutputOption,
     Team,
     checked_charge,
+    listed,
     note,
+    path_of,
+    reached,
     show,
     show_rows,
+    time_text,
+    when,
     wired,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from pydantic import BaseModel
 
@@ -87,16 +92,17 @@ def explain(
     from domain.errors import Malformed
 
     asked = moment(None, at_version, as_of)
+    query = when(at_version, as_of)
     if charge is not None and denial is not None:
         raise Malformed("charge and --denial: ask for one of them")
     if charge is None and source is not None:
         raise Malformed("--source names where a record is from: give the record's id with it")
     if charge is not None:
-        _explain_charge(team, charge, source, asked, output)
+        _explain_charge(team, charge, source, asked, query, output)
     elif denial is not None:
-        _explain_denial(team, denial, newest, asked, output)
+        _explain_denial(team, denial, newest, asked, query, output)
     else:
-        _explain_balance(team, newest, asked, output)
+        _explain_balance(team, newest, asked, query, output)
 
 
 def replay(
@@ -152,8 +158,23 @@ def replay(
         occurred_from=None if is_recorded else first,
         occurred_until=None if is_recorded else end,
     )
-    with wired() as wiring:
-        rest = wiring.ask(lambda queries: _print_steps(queries.audits, team, asked, after, limit, output))
+    api = reached()
+    if api is not None:
+        query = {
+            "kind": kind,
+            "member": member,
+            "action": action,
+            "project": project,
+            "work": work,
+            "charge_id": charge,
+            "hold_id": hold,
+            f"{'recorded' if is_recorded else 'occurred'}_from": time_text(since, "--since"),
+            f"{'recorded' if is_recorded else 'occurred'}_until": time_text(until, "--until"),
+        }
+        rest = _print_listed(listed(api, ("accounts", team, "replay"), query), after, limit, output)
+    else:
+        with wired() as wiring:
+            rest = wiring.ask(lambda queries: _print_steps(queries.audits, team, asked, after, limit, output))
     if rest is not None:
         note(f"there are more: --after {rest}")
 
@@ -181,18 +202,42 @@ def diff(
     from projections.diff import diff_text
 
     sides = diff_moment(before, "--from"), diff_moment(after, "--to")
+    if _told_elsewhere(output, ("accounts", team, "diff"), {"from": _side(before), "to": _side(after)}):
+        return
     with wired() as wiring:
         told = wiring.ask(lambda queries: queries.audits.diff(team, *sides))
     _tell(diff_text(told), diff_answer(told), output)
 
 
-def _explain_charge(team: str, charge: str, source: str | None, asked: Moment, output: Telling) -> None:
+def _told_elsewhere(output: Telling, places: tuple[str, ...], query: Mapping[str, object]) -> bool:
+    """Whether an API is asked, in which case its words, or its JSON, are printed."""
+    api = reached()
+    if api is None:
+        return False
+    if output is Telling.text:
+        accept = "text/plain"
+        typer.echo(api.ask("GET", path_of(*places), query, accept=accept).body.decode(), nl=False)
+    else:
+        show(api.read(path_of(*places), query).json(), Output.json)
+    return True
+
+
+def _side(text: str) -> str:
+    """A version as it is, a time as the API reads it."""
+    return text if text.isascii() and text.isdigit() else time_text(text, "the moment") or text
+
+
+def _explain_charge(
+    team: str, charge: str, source: str | None, asked: Moment, query: Mapping[str, object], output: Telling
+) -> None:
     from api.explanations import ExplanationAnswer, context_words
     from domain.errors import UnknownCharge
     from domain.usage import usage_key
     from projections.explain import plain_text
 
     charge_id = usage_key(team, source, charge) if source else checked_charge(charge)
+    if _told_elsewhere(output, ("accounts", team, "charges", charge_id, "explanation"), query):
+        return
     with wired() as wiring:
         try:
             found, explained = wiring.ask(lambda queries: queries.audits.charge(team, charge_id, asked))
@@ -208,19 +253,28 @@ def _explain_charge(team: str, charge: str, source: str | None, asked: Moment, o
     _tell(words, ExplanationAnswer.of(found, explained, context), output)
 
 
-def _explain_balance(team: str, newest: int, asked: Moment, output: Telling) -> None:
+def _explain_balance(
+    team: str, newest: int, asked: Moment, query: Mapping[str, object], output: Telling
+) -> None:
     from api.explanations import balance_answer
     from projections.explain_balance import balance_text
 
+    if _told_elsewhere(output, ("accounts", team, "balance", "explanation"), {**query, "newest": newest}):
+        return
     with wired() as wiring:
         told = wiring.ask(lambda queries: queries.audits.balance(team, asked, newest))
     _tell(balance_text(told), balance_answer(told), output)
 
 
-def _explain_denial(team: str, version: int, newest: int, asked: Moment, output: Telling) -> None:
+def _explain_denial(
+    team: str, version: int, newest: int, asked: Moment, query: Mapping[str, object], output: Telling
+) -> None:
     from api.explanations import denial_answer
     from projections.explain_denial import denial_text
 
+    places = ("accounts", team, "denials", str(version), "explanation")
+    if _told_elsewhere(output, places, {**query, "newest": newest}):
+        return
     with wired() as wiring:
         told, position = wiring.ask(lambda queries: queries.audits.denial(team, version, asked, newest))
     _tell(denial_text(told), denial_answer(told, position), output)
@@ -245,6 +299,23 @@ _STEP_COLUMNS = (
     "debt_after",
     "words",
 )
+
+
+def _print_listed(steps: Iterator[dict[str, Any]], after: int, limit: int, output: Output) -> int | None:
+    """Steps of the API are printed as they come; returns the last version printed when the limit left some out."""
+    printer = _Printer(output)
+    shown, last = 0, None
+    for step in steps:
+        # The API continues a list where its own cursor says; a version is found by going there.
+        if int(step["version"]) <= after:
+            continue
+        if limit and shown == limit:
+            printer.end()
+            return last
+        printer.add(step)
+        shown, last = shown + 1, int(step["version"])
+    printer.end()
+    return None
 
 
 async def _print_steps(

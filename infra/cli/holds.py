@@ -18,6 +18,7 @@ from infra.cli.session import (
     checked_id,
     checked_team,
     execute,
+    over,
     told,
 )
 
@@ -67,7 +68,7 @@ def place(
             "reason": reason,
         }
     )
-    execute(body.command(checked_team(team)), key, output)
+    execute(body.command(checked_team(team)), key, output, over("holds", body=body))
 
 
 @holds.command("extend")
@@ -86,7 +87,9 @@ def extend(
     from api.requests.holds import ExtensionBody
 
     body = ExtensionBody.model_validate({"lasts_seconds": lasts, "reason": reason})
-    execute(body.command(checked_team(team), _checked(hold)), key, output)
+    named = _checked(hold)
+    sent = over("holds", named, "extensions", body=body)
+    execute(body.command(checked_team(team), named), key, output, sent)
 
 
 @holds.command("capture")
@@ -109,7 +112,9 @@ def capture(
     from api.requests.holds import CaptureBody
 
     body = CaptureBody.model_validate({"amount": amount, "occurred_at": occurred_at, "reason": reason})
-    execute(body.command(checked_team(team), _checked(hold)), key, output)
+    named = _checked(hold)
+    sent = over("holds", named, "captures", body=body)
+    execute(body.command(checked_team(team), named), key, output, sent)
 
 
 @holds.command("release")
@@ -126,7 +131,9 @@ def release(
     """
     from api.requests.holds import ReleaseBody
 
-    execute(ReleaseBody(reason=reason).command(checked_team(team), _checked(hold)), key, output)
+    body, named = ReleaseBody(reason=reason), _checked(hold)
+    sent = over("holds", named, "release", body=body)
+    execute(body.command(checked_team(team), named), key, output, sent)
 
 
 @holds.command("show")
@@ -150,11 +157,21 @@ def show_holds(
             at_version,
             as_of,
             output,
+            team,
+            "holds",
             columns=_COLUMNS,
         )
     else:
         named = _checked(hold)
-        told(lambda queries, then: queries.accounts.hold(team, named, then), at_version, as_of, output)
+        told(
+            lambda queries, then: queries.accounts.hold(team, named, then),
+            at_version,
+            as_of,
+            output,
+            team,
+            "holds",
+            named,
+        )
 
 
 def _checked(hold: str) -> str:

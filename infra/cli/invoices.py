@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,12 +20,18 @@ from infra.cli.session import (
     ReasonOption,
     Team,
     Ticker,
+    body_of,
     checked_id,
     checked_team,
     execute,
+    fetched,
+    listed,
     log_to_stderr,
     note,
     operator,
+    over,
+    path_of,
+    reached,
     show_one,
     show_rows,
     wired,
@@ -32,7 +39,6 @@ from infra.cli.session import (
 
 if TYPE_CHECKING:
     from domain.invoices.document import Invoice
-    from domain.issuer.state import Issuer
 
 invoice = typer.Typer(
     help="Invoices of closed periods, drafts of open ones, credit notes; from any line to its charges.",
@@ -76,9 +82,13 @@ def list_invoices(
     """
     from api.answers_invoices import InvoiceAnswer
 
-    with wired() as wiring:
-        found = wiring.invoices.page(checked_team(team), limit=limit)
-    rows = [InvoiceAnswer.of(each).model_dump(mode="json") for each in found.documents]
+    api = reached()
+    if api is not None:
+        rows = list(islice(listed(api, ("accounts", checked_team(team), "invoices"), {}, limit), limit))
+    else:
+        with wired() as wiring:
+            found = wiring.invoices.page(checked_team(team), limit=limit)
+        rows = [InvoiceAnswer.of(each).model_dump(mode="json") for each in found.documents]
     if output is Output.table:
         rows = [row | {"money": _money_words(row["money"])} for row in rows]
     show_rows(rows, output, _LIST)
@@ -92,8 +102,7 @@ def draft(team: Team, output: OutputOption = Output.table) -> None:
     """
     from msgspec import to_builtins
 
-    with wired() as wiring:
-        drafts = wiring.invoices.drafts(checked_team(team))
+    drafts = _drafts(checked_team(team))
     if output is Output.table:
         for each in drafts:
             _show_document(each)
@@ -109,8 +118,7 @@ def show_invoice(team: Team, number: Number, output: OutputOption = Output.table
     """
     from domain.invoices.document import canonical_invoice
 
-    with wired() as wiring:
-        document = wiring.invoices.document(checked_team(team), _number(number))
+    document = _document(team, number)
     if output is Output.json:
         _write(None, [canonical_invoice(document)])
     else:
@@ -125,9 +133,12 @@ def status(team: Team, number: Number, output: OutputOption = Output.table) -> N
     """
     from api.answers_invoices import InvoiceAnswer
 
-    with wired() as wiring:
-        found = wiring.invoices.summary(checked_team(team), _number(number))
-    show_one(InvoiceAnswer.of(found).model_dump(mode="json"), output)
+    named = _number(number)
+    told = fetched(
+        lambda wiring: InvoiceAnswer.of(wiring.invoices.summary(checked_team(team), named)),
+        *("accounts", checked_team(team), "invoices", named, "status"),
+    )
+    show_one(told, output)
 
 
 @invoice.command("lines")
@@ -153,10 +164,14 @@ def charges(
     """
     from api.answers_invoices import InvoicedCharge
 
+    named = _number(number) if number else None
+    api = reached()
+    if api is not None:
+        places = ("accounts", checked_team(team), "invoices", named or "draft", "lines", str(line), "charges")
+        show_rows(islice(listed(api, places, {}, limit), limit or None), output, _CHARGES)
+        return
     with wired() as wiring:
-        told = wiring.invoices.charges(
-            checked_team(team), _number(number) if number else None, line, limit=limit or None
-        )
+        told = wiring.invoices.charges(checked_team(team), named, line, limit=limit or None)
     show_rows([InvoicedCharge.of(each).model_dump(mode="json") for each in told], output, _CHARGES)
 
 
@@ -211,7 +226,7 @@ def close(
     from api.requests.invoices import ClosePeriodBody
 
     body = ClosePeriodBody.model_validate({"period_start": period_start, "reason": reason})
-    execute(body.command(checked_team(team)), key, output)
+    execute(body.command(checked_team(team)), key, output, over("periods", "close", body=body))
 
 
 @invoice.command("issue")
@@ -261,7 +276,9 @@ def void(
     from api.requests.invoices import VoidInvoiceBody
 
     body = VoidInvoiceBody(reissue=reissue, reason=reason)
-    execute(body.command(checked_team(team), _number(number)), key, output)
+    named = _number(number)
+    sent = over("invoices", named, "void", body=body)
+    execute(body.command(checked_team(team), named), key, output, sent)
 
 
 @invoice.command("credit-note")
@@ -286,7 +303,9 @@ def credit_note(
 
     line = {"text": text, "net_minor": net_minor, "tax_minor": tax_minor}
     body = CreditNoteBody.model_validate({"currency": currency, "lines": [line], "reason": reason})
-    execute(body.command(checked_team(team), _number(number)), key, output)
+    named = _number(number)
+    sent = over("invoices", named, "credit-notes", body=body)
+    execute(body.command(checked_team(team), named), key, output, sent)
 
 
 @invoice.command("uncollectible")
@@ -304,7 +323,9 @@ def uncollectible(
     from api.requests.invoices import UncollectibleBody
 
     body = UncollectibleBody(reason=reason)
-    execute(body.command(checked_team(team), _number(number)), key, output)
+    named = _number(number)
+    sent = over("invoices", named, "uncollectible", body=body)
+    execute(body.command(checked_team(team), named), key, output, sent)
 
 
 # --- who sells ---
@@ -316,8 +337,9 @@ def show_issuer(named: IssuerOption = "main", output: OutputOption = Output.tabl
 
     Example: coffer issuer show
     """
-    with wired() as wiring:
-        found = wiring.invoices.issuer(named)
+    from api.answers_invoices import IssuerAnswer
+
+    found = fetched(lambda wiring: IssuerAnswer.of(wiring.invoices.issuer(named)), "issuers", named)
     _show_issuer(found, output)
 
 
@@ -348,6 +370,7 @@ def set_issuer(
 
     Example: coffer issuer set --name "Coffer SE" --address "Kai 7" --address "20457 Hamburg" --country DE --prefix CO-
     """
+    from api.answers_invoices import IssuerAnswer
     from api.requests.invoices import IssuerBody
     from domain.ledger import Caller
 
@@ -367,10 +390,14 @@ def set_issuer(
             "reason": reason,
         }
     )
-    who = operator()
+    details, who = body.details(named), operator()
+    api = reached()
+    if api is not None:
+        _show_issuer(api.ask("PUT", path_of("issuers", named), body=body_of(body)).json(), output)
+        return
     with wired() as wiring:
-        found = wiring.invoices.set_details(body.details(named), Caller(who.id, who.role), reason)
-    _show_issuer(found, output)
+        found = wiring.invoices.set_details(details, Caller(who.id, who.role), reason)
+    _show_issuer(IssuerAnswer.of(found).model_dump(mode="json"), output)
 
 
 # --- how ---
@@ -382,14 +409,40 @@ def _number(number: str) -> str:
     return checked_id(number, INVOICE_PATTERN, "invoice")
 
 
-def _document(team: str, number: str | None) -> Invoice:
+def _drafts(team: str) -> list[Invoice]:
+    from msgspec import convert
+
+    from domain.invoices.document import Invoice
+
+    api = reached()
+    if api is not None:
+        told = api.read(path_of("accounts", team, "invoices", "draft")).json()
+        return convert(told["data"], list[Invoice])
     with wired() as wiring:
-        if number is None:
-            return wiring.invoices.drafts(checked_team(team))[0]
-        return wiring.invoices.document(checked_team(team), _number(number))
+        return wiring.invoices.drafts(team)
+
+
+def _document(team: str, number: str | None) -> Invoice:
+    from msgspec.json import decode
+
+    from domain.invoices.document import Invoice
+
+    if number is None:
+        return _drafts(checked_team(team))[0]
+    named = _number(number)
+    api = reached()
+    if api is not None:
+        return decode(api.read(path_of("accounts", checked_team(team), "invoices", named)).body, type=Invoice)
+    with wired() as wiring:
+        return wiring.invoices.document(checked_team(team), named)
 
 
 def _form(team: str, number: str | None, file: Path | None, form: Literal["csv", "html", "pdf"]) -> None:
+    api = reached()
+    if api is not None:
+        path = path_of("accounts", checked_team(team), "invoices", _number(number) if number else "draft")
+        write(file, [api.ask("GET", path, {"form": form}, accept="*/*").body])
+        return
     document = _document(team, number)
     with wired() as wiring:
         body = wiring.invoices.form(document, form)
@@ -476,15 +529,12 @@ def _show_document(document: Invoice) -> None:
     show_one(head, Output.table)
     if document.lines or document.adjustments:
         show_rows(_line_rows(document), Output.table, _LINES)
-    for listed in (document.purchases, document.note_lines, document.totals):
-        if listed:
-            show_rows([to_builtins(each) for each in listed], Output.table)
+    for rows in (document.purchases, document.note_lines, document.totals):
+        if rows:
+            show_rows([to_builtins(each) for each in rows], Output.table)
 
 
-def _show_issuer(found: Issuer, output: Output) -> None:
-    from api.answers_invoices import IssuerAnswer
-
-    told = IssuerAnswer.of(found).model_dump(mode="json")
+def _show_issuer(told: dict[str, Any], output: Output) -> None:
     if output is Output.table:
         told |= told.pop("details") or {"details": "none yet: coffer issuer set"}
     show_one(told, output)

@@ -17,6 +17,7 @@ from infra.cli.session import (
     checked_id,
     checked_team,
     execute,
+    over,
     told,
 )
 
@@ -72,7 +73,7 @@ def set_limit(
             "reason": reason,
         }
     )
-    execute(body.command(checked_team(team)), key, output)
+    execute(body.command(checked_team(team)), key, output, over("limits", body=body))
 
 
 @limits.command("remove")
@@ -91,7 +92,9 @@ def remove_limit(
     from api.requests.limits import LimitRemovalBody
 
     named = checked_id(limit, ID_PATTERN, "limit")
-    execute(LimitRemovalBody(reason=reason).command(checked_team(team), named), key, output)
+    body = LimitRemovalBody(reason=reason)
+    sent = over("limits", named, "removal", body=body)
+    execute(body.command(checked_team(team), named), key, output, sent)
 
 
 @limits.command("show")
@@ -107,5 +110,7 @@ def show_limits(
         at_version,
         as_of,
         output,
+        team,
+        "limits",
         columns=_COLUMNS,
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from infra.cli import (
     about,
     accounts,
+    acts,
     adjusting,
     archive,
     audit,
@@ -33,10 +34,13 @@ from infra.cli import (
     spending,
     stream,
     team,
+    team_keys,
     up,
+    usage,
     works,
 )
-from infra.cli.session import REFUSED
+from infra.cli.remote import ApiRefused
+from infra.cli.session import REFUSED, reach
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -51,6 +55,24 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+ApiOption = Annotated[
+    str | None,
+    typer.Option(
+        "--api",
+        metavar="URL",
+        envvar="COFFER_API_URL",
+        help="Ask the API at this address, with the key in COFFER_API_KEY; the database by default.",
+        show_default=False,
+    ),
+]
+
+
+@app.callback()
+def coffer(api: ApiOption = None) -> None:
+    """Whom the commands ask is settled."""
+    reach(api)
+
+
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run": (
         up.up,
@@ -63,6 +85,8 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     ),
     "Ask": (
         accounts.balance,
+        accounts.lots,
+        accounts.watch,
         accounts.statement,
         accounts.history,
         history.explain,
@@ -105,6 +129,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         archive.archive,
         archive.restore,
         shards.shards,
+        about.doctor,
         about.config,
         about.openapi,
     ),
@@ -123,11 +148,17 @@ app.add_typer(invoices.invoice, name="invoice", rich_help_panel="Change")
 app.add_typer(invoices.issuer, name="issuer", rich_help_panel="Change")
 app.add_typer(team.team, name="team", rich_help_panel="Change")
 app.add_typer(works.work, name="work", rich_help_panel="Change")
+app.add_typer(acts.acts, name="acts", rich_help_panel="Change")
+app.add_typer(usage.usage, name="usage", rich_help_panel="Stream")
 app.add_typer(demo.demo, name="demo", rich_help_panel="Run")
+app.add_typer(catalogue.catalogue, name="catalogue", rich_help_panel="Catalogue")
 app.add_typer(catalogue.sources, name="sources", rich_help_panel="Catalogue")
 app.add_typer(stream.dlq, name="dlq", rich_help_panel="Stream")
 app.add_typer(shards.shard, name="shard", rich_help_panel="Operate")
 app.add_typer(keys.keys, name="keys", rich_help_panel="Operate")
+
+# It only adds to the family of another file.
+assert team_keys.accesses in {each.callback for each in team.team.registered_commands}
 
 
 def main() -> None:
@@ -155,7 +186,7 @@ def refusal(error: Exception) -> str | None:
 
     if isinstance(error, LedgerError):
         return error.detail
-    if isinstance(error, NotConnected | ForbiddenSetting):
+    if isinstance(error, NotConnected | ForbiddenSetting | ApiRefused):
         return str(error)
     if isinstance(error, Busy):
         return f"{error}; nothing was written, try again"

@@ -18,6 +18,7 @@ from infra.cli.session import (
     checked_id,
     checked_team,
     execute,
+    over,
     told,
 )
 
@@ -62,7 +63,7 @@ def topup_request(
             "reason": reason,
         }
     )
-    execute(body.command(checked_team(team)), key, output)
+    execute(body.command(checked_team(team)), key, output, over("top-ups", "requests", body=body))
 
 
 def topup_fail(
@@ -80,7 +81,9 @@ def topup_fail(
     from api.requests.payments import TopUpFailureBody
 
     body = TopUpFailureBody.model_validate({"failure": failure, "reason": reason})
-    execute(body.command(checked_team(team), _checked(reference)), key, output)
+    named = _checked(reference)
+    sent = over("top-ups", named, "failure", body=body)
+    execute(body.command(checked_team(team), named), key, output, sent)
 
 
 def topup_show(
@@ -94,11 +97,15 @@ def topup_show(
 
     Example: coffer topup-show acme pay-7
     """
+    named = _checked(reference)
     told(
-        lambda queries, then: queries.accounts.top_up(team, _checked(reference), then),
+        lambda queries, then: queries.accounts.top_up(team, named, then),
         at_version,
         as_of,
         output,
+        team,
+        "top-ups",
+        named,
     )
 
 
@@ -138,7 +145,7 @@ def set_auto_top_up(
             "reason": reason,
         }
     )
-    execute(body.command(checked_team(team)), key, output)
+    execute(body.command(checked_team(team)), key, output, over("auto-top-up", body=body))
 
 
 @auto_top_up.command("off")
@@ -151,7 +158,8 @@ def switch_auto_top_up_off(
     """
     from api.requests.payments import AutoTopUpBody
 
-    execute(AutoTopUpBody(enabled=False, reason=reason).command(checked_team(team)), key, output)
+    body = AutoTopUpBody(enabled=False, reason=reason)
+    execute(body.command(checked_team(team)), key, output, over("auto-top-up", body=body))
 
 
 @auto_top_up.command("show")
@@ -162,7 +170,14 @@ def show_auto_top_up(
 
     Example: coffer auto-topup show acme
     """
-    told(lambda queries, then: queries.accounts.auto_top_up(team, then), at_version, as_of, output)
+    told(
+        lambda queries, then: queries.accounts.auto_top_up(team, then),
+        at_version,
+        as_of,
+        output,
+        team,
+        "auto-top-up",
+    )
 
 
 @chargeback.command("open")
@@ -177,7 +192,9 @@ def open_chargeback(
 
     Example: coffer chargeback open acme pay-7
     """
-    execute(_body(reason).opens(checked_team(team), _checked(reference)), key, output)
+    body, named = _body(reason), _checked(reference)
+    sent = over("top-ups", named, "chargeback", body=body)
+    execute(body.opens(checked_team(team), named), key, output, sent)
 
 
 @chargeback.command("won")
@@ -192,7 +209,9 @@ def win_chargeback(
 
     Example: coffer chargeback won acme pay-7
     """
-    execute(_body(reason).won(checked_team(team), _checked(reference)), key, output)
+    body, named = _body(reason), _checked(reference)
+    sent = over("top-ups", named, "chargeback", "won", body=body)
+    execute(body.won(checked_team(team), named), key, output, sent)
 
 
 @chargeback.command("lost")
@@ -207,7 +226,9 @@ def lose_chargeback(
 
     Example: coffer chargeback lost acme pay-7
     """
-    execute(_body(reason).lost(checked_team(team), _checked(reference)), key, output)
+    body, named = _body(reason), _checked(reference)
+    sent = over("top-ups", named, "chargeback", "lost", body=body)
+    execute(body.lost(checked_team(team), named), key, output, sent)
 
 
 @chargeback.command("show")
@@ -223,6 +244,8 @@ def show_chargebacks(
         at_version,
         as_of,
         output,
+        team,
+        "chargebacks",
         columns=_CHARGEBACK_COLUMNS,
     )
 

@@ -16,6 +16,7 @@ from infra.cli.session import (
     Team,
     checked_team,
     execute,
+    over,
     told,
 )
 
@@ -43,7 +44,7 @@ def assign(
     body = PlanBody.model_validate(
         {"plan_id": plan_id, "takes_effect": "turn" if at_turn else "now", "reason": reason}
     )
-    execute(body.command(checked_team(team)), key, output)
+    execute(body.command(checked_team(team)), key, output, over("plan", body=body))
 
 
 @plan.command("show")
@@ -54,4 +55,4 @@ def show_plan(
 
     Example: coffer plan show acme
     """
-    told(lambda queries, then: queries.accounts.plan(team, then), at_version, as_of, output)
+    told(lambda queries, then: queries.accounts.plan(team, then), at_version, as_of, output, team, "plan")

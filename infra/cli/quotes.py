@@ -13,11 +13,12 @@ from infra.cli.session import (
     Output,
     OutputOption,
     Team,
+    asked,
     checked_id,
     checked_team,
     execute,
+    over,
     show,
-    wired,
 )
 
 
@@ -55,8 +56,10 @@ def quote(
         }
     )
     use = Use(body.action, body.meters, body.dimensions, body.project)
-    with wired() as wiring:
-        show(wiring.ask(lambda queries: queries.quote(team, use, body.lasts_seconds)), output)
+    answer = asked(
+        lambda queries: queries.quote(team, use, body.lasts_seconds), "accounts", team, "quotes", body=body
+    )
+    show(answer, output)
 
 
 def quote_withdraw(
@@ -76,4 +79,6 @@ def quote_withdraw(
     from api.requests.uses import QuoteWithdrawalBody
 
     named = checked_id(quote_id, ID_PATTERN, "quote")
-    execute(QuoteWithdrawalBody(reason=reason).command(checked_team(team), named), key, output)
+    withdrawal = QuoteWithdrawalBody(reason=reason)
+    sent = over("quotes", named, "withdrawal", body=withdrawal)
+    execute(withdrawal.command(checked_team(team), named), key, output, sent)

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli.session import Output, OutputOption, Ticker, checked_team, note, show_rows, wired
+from infra.cli.session import (
+    Output,
+    OutputOption,
+    Ticker,
+    checked_team,
+    note,
+    path_of,
+    reached,
+    show_rows,
+    wired,
+)
 
 if TYPE_CHECKING:
     from projections.replay import EventSource
@@ -45,6 +55,11 @@ def revenue(
     from projections.revenue_files import revenue_journal
 
     asked = list(dict.fromkeys(checked_team(each) for each in teams or ()))
+    api = reached()
+    if api is not None and len(asked) == 1 and journal is None and not by_team:
+        told = api.read(path_of("accounts", asked[0], "revenue")).json()
+        show_rows(told["data"], output)
+        return
     with wired() as wiring:
         source = PostgresEvents(wiring.shards)
         for team in asked:

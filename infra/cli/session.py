@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import getpass
 import json
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from urllib.parse import quote
 
 import typer
 
@@ -22,9 +24,13 @@ if TYPE_CHECKING:
     from domain.actors import Actor
     from domain.commands import Command
     from domain.ledger import Answer
+    from infra.cli.remote import Api
     from infra.wiring import Wiring
 
 FINE, DIFFERENCE, REFUSED = 0, 1, 2
+LIST_ROWS = 500
+"""As many rows as the API gives on one page."""
+
 Row = Mapping[str, object]
 
 
@@ -65,12 +71,48 @@ Reference = Annotated[str, typer.Argument(help="The payment, as its provider nam
 Hold = Annotated[str, typer.Argument(help="The hold, such as hold-12.", show_default=False)]
 
 
+class Sent(NamedTuple):
+    """How the API takes a command: its place below the team's account, and its body."""
+
+    places: tuple[str, ...]
+    body: BaseModel
+    is_of_team: bool = True
+
+
+def over(*places: str, body: BaseModel) -> Sent:
+    """How the API takes a command about a team."""
+    return Sent(places, body)
+
+
+class _Reach:
+    """Whom this run asks: the API at an address, or the database when there is none."""
+
+    api: Api | None = None
+
+
+def reach(url: str | None) -> None:
+    """Commands ask the API at the address, with the key of the environment; without one, the database. Raises: Malformed."""
+    from infra.cli.remote import Api
+
+    _Reach.api = Api(url, os.environ.get("COFFER_API_KEY") or None) if url else None
+
+
+def reached() -> Api | None:
+    """The API that is asked; None when the database is."""
+    return _Reach.api
+
+
 @contextmanager
 def wired() -> Iterator[Wiring]:
-    """The parts of the ledger that the command asks for, closed at its end."""
+    """The parts of the ledger that the command asks for, closed at its end. Raises: Refused while an API is to be asked."""
+    from domain.errors import Refused
     from infra.settings import load_settings
     from infra.wiring import Wiring
 
+    if _Reach.api is not None:
+        raise Refused(
+            f"only the database can do this, and {_Reach.api.url} was named: leave out --api and COFFER_API_URL"
+        )
     with Wiring(load_settings(), "coffer cli") as wiring:
         yield wiring
 
@@ -98,18 +140,80 @@ def operator() -> Actor:
     return Actor(principal(), "operator")
 
 
-def execute(command: Command, key: str | None, output: Output) -> None:
-    """The command has happened and its answer is printed."""
+def execute(command: Command, key: str | None, output: Output, sent: Sent) -> None:
+    """The command has happened, by the API or in the database, and its answer is printed."""
     from uuid import uuid4
 
+    told, is_replayed = done(command, key or uuid4().hex, sent)
+    if is_replayed:
+        note("this key was used before: the answer of that time, nothing was done now")
+    if told.get("act_id") and told.get("outcome") == "proposed":
+        note(f"it waits for a second person: coffer acts approve {command.team_id} {told['act_id']}")
+    show(told, output)
+
+
+def done(command: Command, key: str, sent: Sent) -> tuple[dict[str, Any], bool]:
+    """The command has happened, by the API or in the database: its answer as JSON, and whether it is one from file."""
     from api.answers import CommandAnswer
     from domain.ledger import Caller
 
+    api = reached()
+    if api is not None:
+        team = (command.team_id,) if sent.is_of_team else ()
+        path = path_of("accounts", *team, *sent.places)
+        reply = api.ask("POST", path, body=body_of(sent.body), key=key)
+        return reply.json(), reply.is_replayed
     with wired() as wiring:
-        answer: Answer = wiring.ledger.execute(command, Caller(principal(), "operator"), key or uuid4().hex)
-    if answer.is_replayed:
-        note("this key was used before: the answer of that time, nothing was done now")
-    show(CommandAnswer.of(answer), output)
+        answer: Answer = wiring.ledger.execute(command, Caller(principal(), "operator"), key)
+    return CommandAnswer.of(answer).model_dump(mode="json"), answer.is_replayed
+
+
+def path_of(*places: str) -> str:
+    """The path of the API that the places name, whatever is in them."""
+    return "/v1/" + "/".join(quote(place, safe="") for place in places)
+
+
+def body_of(body: BaseModel) -> dict[str, Any]:
+    """The body as it is sent: what was not said is left out."""
+    return body.model_dump(mode="json", exclude_unset=True)
+
+
+def asked(
+    question: Callable[[Queries], Awaitable[BaseModel]],
+    *places: str,
+    query: Mapping[str, object] | None = None,
+    body: BaseModel | None = None,
+) -> dict[str, Any]:
+    """The answer as JSON: of the API at these places, or of the database to the question. The same, whoever is asked."""
+    return fetched(lambda wiring: wiring.ask(question), *places, query=query, body=body)
+
+
+def fetched(
+    local: Callable[[Wiring], BaseModel],
+    *places: str,
+    query: Mapping[str, object] | None = None,
+    body: BaseModel | None = None,
+) -> dict[str, Any]:
+    """The answer as JSON: of the API at these places, or of whatever knows it here."""
+    api = reached()
+    if api is not None:
+        return api.read(path_of(*places), query, None if body is None else body_of(body)).json()
+    with wired() as wiring:
+        return local(wiring).model_dump(mode="json")
+
+
+def listed(
+    api: Api, places: tuple[str, ...], query: Mapping[str, object], limit: int = 0
+) -> Iterator[dict[str, Any]]:
+    """Every row of a list of the API, fetched page by page as they are taken; who wants fewer says so, and gets small pages."""
+    after = query.get("after")
+    rows = min(limit, LIST_ROWS) if limit else LIST_ROWS
+    while True:
+        answer = api.read(path_of(*places), {**query, "limit": rows, "after": after}).json()
+        yield from answer["data"]
+        after = answer["next"]
+        if after is None:
+            return
 
 
 def told(
@@ -117,21 +221,43 @@ def told(
     at_version: int | None,
     as_of: str | None,
     output: Output,
-    *,
+    *places: str,
     columns: Sequence[str] = (),
 ) -> None:
-    """The answer to one question, now or then, is printed; ``columns`` are those of its list ``data``, if it is one."""
+    """The answer to a question about an account, now or then, is printed; ``columns`` are those of its list ``data``, if any.
+
+    ``places``: the team, and what the API has below its account.
+    """
     from api.parameters import moment
 
     then = moment(None, at_version, as_of)
-    with wired() as wiring:
-        answer = wiring.ask(lambda queries: question(queries, then))
+    answer = asked(
+        lambda queries: question(queries, then), "accounts", *places, query=when(at_version, as_of)
+    )
     show(answer, output, rows="data" if columns else None, columns=columns)
 
 
-def show(answer: BaseModel, output: Output, *, rows: str | None = None, columns: Sequence[str] = ()) -> None:
+def when(at_version: int | None, as_of: str | None) -> dict[str, object]:
+    """The moment as the API is asked for it. Raises: Malformed."""
+    return {"at_version": at_version, "as_of": time_text(as_of, "--as-of")}
+
+
+def time_text(text: str | None, option: str) -> str | None:
+    """The time as the API reads it. Raises: Malformed, naming the option."""
+    from domain.times import instant_text, parse_instant
+
+    return None if text is None else instant_text(parse_instant(text, option))
+
+
+def show(
+    answer: BaseModel | Mapping[str, Any],
+    output: Output,
+    *,
+    rows: str | None = None,
+    columns: Sequence[str] = (),
+) -> None:
     """An answer is printed; ``rows`` names the list in it that is one row each, ``columns`` those that a table has room for."""
-    told: dict[str, object] = answer.model_dump(mode="json")
+    told: Mapping[str, Any] = answer if isinstance(answer, Mapping) else answer.model_dump(mode="json")
     listed = told.get(rows) if rows else None
     if output is Output.json:
         typer.echo(json.dumps(told, ensure_ascii=False, indent=2))

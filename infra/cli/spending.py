@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,16 +21,16 @@ from infra.cli.session import (
     Output,
     OutputOption,
     Team,
+    asked,
     checked_team,
     execute,
     note,
+    over,
     show,
     show_rows,
-    wired,
 )
 
 if TYPE_CHECKING:
-    from api.answers_spending import SpendingPlanAnswer
     from api.requests.spending import VolumeBody
 
 Action = Annotated[str, typer.Argument(help="The action, such as image.generate.", show_default=False)]
@@ -94,14 +94,15 @@ def preflight(
 
     task = _use(action, meter, dimension, member, project) | {"times": times}
     body = PreflightBody.model_validate({"tasks": [task], "member": member})
-    with wired() as wiring:
-        answer = wiring.ask(
-            lambda queries: queries.spending.preflight(
-                checked_team(team), [each.task() for each in body.tasks], body.member
-            )
-        )
+    answer = asked(
+        lambda queries: queries.spending.preflight(
+            checked_team(team), [each.task() for each in body.tasks], body.member
+        ),
+        *("accounts", checked_team(team), "preflight"),
+        body=body,
+    )
     show(answer, output, rows="checks", columns=("check", "passes", "why", "remedy", "who"))
-    if not answer.passes:
+    if not answer["passes"]:
         raise typer.Exit(DIFFERENCE)
 
 
@@ -124,14 +125,15 @@ def review(
 
     following = _use(action, meter, dimension, member, project) if action is not None else None
     body = ReviewBody.model_validate({"next_use": following, "member": member})
-    with wired() as wiring:
-        answer = wiring.ask(
-            lambda queries: queries.spending.review(
-                checked_team(team), body.next_use.use() if body.next_use else None, body.member
-            )
-        )
+    answer = asked(
+        lambda queries: queries.spending.review(
+            checked_team(team), body.next_use.use() if body.next_use else None, body.member
+        ),
+        *("accounts", checked_team(team), "review"),
+        body=body,
+    )
     show(answer, output, rows="checks", columns=("check", "passes", "why", "remedy", "who"))
-    if not answer.ready:
+    if not answer["ready"]:
         raise typer.Exit(DIFFERENCE)
 
 
@@ -154,19 +156,21 @@ def spending(
     """
     from api.spending_queries import PARTS, Span
 
-    asked = {each.value for each in by or (Part.day, Part.action)}
-    parts = tuple(part for part in PARTS if part in asked)
+    wanted = {each.value for each in by or (Part.day, Part.action)}
+    parts = tuple(part for part in PARTS if part in wanted)
     span = Span(since.date() if since else None, until.date() if until else None, parts)
-    with wired() as wiring:
-        answer = wiring.ask(lambda queries: queries.spending.spending(checked_team(team), span))
+    told = asked(
+        lambda queries: queries.spending.spending(checked_team(team), span),
+        *("accounts", checked_team(team), "spending"),
+        query={"since": span.since, "until": span.until, "by": parts},
+    )
     show(
-        answer,
+        told,
         output,
         rows="data",
         columns=(*span.by, "uses", "waived", "charged", "refunded", "net"),
     )
     if output is Output.table:
-        told = answer.model_dump(mode="json")
         ahead = told["forecast"]
         note(
             f"{told['net']} credits net; {told['burn_rate']} a day of late; the next {ahead['days']} days: {ahead['expected']},"
@@ -190,22 +194,28 @@ def preview(
 
     Example: coffer plan preview acme -v image.generate=100:250:600 -m images=4 --days 30
     """
+    from api.requests.spending import PlanSpendingBody
+
     lines = _volumes(volume, volumes, _shared(meter, dimension, member, project))
-    with wired() as wiring:
-        answer = wiring.ask(
-            lambda queries: queries.spending.plan(checked_team(team), [line.line() for line in lines], days)
-        )
+    answer = asked(
+        lambda queries: queries.spending.plan(checked_team(team), [line.line() for line in lines], days),
+        *("accounts", checked_team(team), "spending-plans", "preview"),
+        body=PlanSpendingBody(volumes=lines, days=days),
+    )
     if output is not Output.table:
         show(answer, output)
         return
     show_rows(_paths(answer), output)
-    if answer.is_learned:
+    if answer["is_learned"]:
         note(
             "learned from the team's past: "
-            + ", ".join(f"{each.action} {each.low}:{each.expected}:{each.high}" for each in answer.volumes)
+            + ", ".join(
+                f"{each['action']} {each['low']}:{each['expected']}:{each['high']}"
+                for each in answer["volumes"]
+            )
         )
-    if answer.may_top_up:
-        note(f"may buy credits: {', '.join(answer.may_top_up)}")
+    if answer["may_top_up"]:
+        note(f"may buy credits: {', '.join(answer['may_top_up'])}")
 
 
 @plan.command("save")
@@ -235,7 +245,7 @@ def save(
     body = SavePlanBody.model_validate(
         {"audience": audience, "days": days, "volumes": lines, "reason": reason}
     )
-    execute(body.command(checked_team(team)), key, output)
+    execute(body.command(checked_team(team)), key, output, over("spending-plans", body=body))
 
 
 @plan.command("saved")
@@ -244,8 +254,10 @@ def saved(team: Team, output: OutputOption = Output.table) -> None:
 
     Example: coffer plan saved acme
     """
-    with wired() as wiring:
-        answer = wiring.ask(lambda queries: queries.spending.saved_plans(checked_team(team)))
+    answer = asked(
+        lambda queries: queries.spending.saved_plans(checked_team(team)),
+        *("accounts", checked_team(team), "spending-plans"),
+    )
     show(answer, output, rows="data", columns=("plan_id", "audience", "starts_at", "ends_at", "expected"))
 
 
@@ -259,11 +271,12 @@ def actual(
 
     Example: coffer plan actual acme plan-3
     """
-    with wired() as wiring:
-        answer = wiring.ask(lambda queries: queries.spending.actual(checked_team(team), plan_id))
-    show(answer, output, rows="data", columns=("action", "low", "expected", "high", "uses", "net"))
+    told = asked(
+        lambda queries: queries.spending.actual(checked_team(team), plan_id),
+        *("accounts", checked_team(team), "spending-plans", plan_id, "actual"),
+    )
+    show(told, output, rows="data", columns=("action", "low", "expected", "high", "uses", "net"))
     if output is Output.table:
-        told = answer.model_dump(mode="json")
         how = "within" if told["is_within"] else "outside"
         note(f"{told['spent']} credits spent, {told['due']} expected by {told['until']}: {how} the plan")
 
@@ -313,11 +326,11 @@ def _volumes(given: list[str] | None, file: str | None, shared: Mapping[str, obj
     return TypeAdapter(list[VolumeBody]).validate_python(told)
 
 
-def _paths(answer: SpendingPlanAnswer) -> list[dict[str, object]]:
+def _paths(answer: Mapping[str, Any]) -> list[dict[str, object]]:
     """One row a path."""
     rows: list[dict[str, object]] = []
     for path in ("low", "expected", "high"):
-        course = getattr(answer, path).model_dump(mode="json")
+        course = answer[path]
         bite = course["first_limit"]
         rows.append(
             {

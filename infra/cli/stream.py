@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.cli.session import DIFFERENCE, Output, OutputOption, show_one, show_rows, wired
+from infra.cli.session import (
+    DIFFERENCE,
+    Output,
+    OutputOption,
+    body_of,
+    fetched,
+    listed,
+    path_of,
+    reached,
+    show_one,
+    show_rows,
+    wired,
+)
 
 if TYPE_CHECKING:
-    from infra.postgres.dead_letters import StoredLetter
+    from api.dead_letters import LetterQuery
+    from api.requests.dead_letters import RetryBody
+    from infra.wiring import Wiring
 
 dlq = typer.Typer(help="Records that were rejected or parked: list, show, retry.", no_args_is_help=True)
 
 Reason = Annotated[str | None, typer.Option(help="Only with this reason code.", show_default=False)]
 Outcome = Annotated[str | None, typer.Option(help="Only rejected, or only parked.", show_default=False)]
+LETTERS_MAX = 10_000
 _COLUMNS = ("letter", "topic", "partition", "offset", "outcome", "reason", "detail", "status")
 
 
@@ -31,12 +47,14 @@ def list_letters(
 
     Example: coffer dlq list --reason unknown_action
     """
-    from infra.postgres.dead_letters import LetterFilter
-
-    wanted = LetterFilter(outcome=outcome, reason=reason, status=None if everything else "open")
+    api = reached()
+    if api is not None:
+        query = {"outcome": outcome, "reason": reason, "everything": everything, "after": after}
+        show_rows(islice(listed(api, ("dead-letters",), query, limit), limit), output, _COLUMNS)
+        return
     with wired() as wiring:
-        letters = wiring.dead_letters.find(wanted, limit, after)
-    show_rows([_told(letter) for letter in letters], output, _COLUMNS)
+        found = wiring.letter_desk.letters(_query(outcome, reason, everything=everything), limit, after)
+    show_rows([each.model_dump(mode="json") for each in found], output, _COLUMNS)
 
 
 @dlq.command("show")
@@ -48,13 +66,16 @@ def show_letter(
 
     Example: coffer dlq show 12
     """
+    from api.answers_dead_letters import LetterRecordAnswer
     from domain.errors import Unknown
 
-    with wired() as wiring:
-        found = wiring.dead_letters.show(letter)
-    if found is None:
-        raise Unknown(f"dead letter {letter} does not exist: see `coffer dlq list --all`")
-    show_one(_told(found) | _record(found), output)
+    def here(wiring: Wiring) -> LetterRecordAnswer:
+        found = wiring.letter_desk.letter(letter)
+        if found is None:
+            raise Unknown(f"dead letter {letter} does not exist: see `coffer dlq list --all`")
+        return found
+
+    show_one(fetched(here, "dead-letters", str(letter)), output)
 
 
 @dlq.command("retry")
@@ -71,29 +92,49 @@ def retry(
 
     Example: coffer dlq retry --reason unknown_action
     """
-    from domain.errors import Malformed
-    from infra.postgres.dead_letters import LetterFilter
+    from api.requests.dead_letters import RetryBody
 
-    if not (letters or reason or outcome or everything):
-        raise Malformed("which letters? Give numbers, --reason, --outcome or --all")
-    wanted = LetterFilter(outcome=outcome, reason=reason, letter_ids=letters or None)
-    with wired() as wiring:
-        reports = wiring.dead_letters.retry(wiring.batch_store, wiring.catalogue.current, wanted)
-    show_rows(
-        [
-            {
-                "letter": report.letter_id,
-                "outcome": report.outcome,
-                "reason": report.reason,
-                "detail": report.detail,
-                "settled_before": report.already_settled,
-            }
-            for report in reports
-        ],
-        output,
-    )
-    if any(report.outcome in {"parked", "rejected"} for report in reports):
+    body = RetryBody.model_validate(
+        {"letters": letters or None, "reason": reason, "outcome": outcome, "everything": everything}
+    ).check()
+    rows = _retried(body)
+    show_rows(rows, output)
+    if any(each["outcome"] in {"parked", "rejected"} for each in rows):
         raise typer.Exit(DIFFERENCE)
+
+
+def _retried(body: RetryBody) -> list[dict[str, Any]]:
+    """What each letter came to; the API tries a hundred of them a request."""
+    api = reached()
+    if api is None:
+        with wired() as wiring:
+            asked = _query(body.outcome, body.reason, letters=body.letters)
+            told = wiring.letter_desk.retry(asked, LETTERS_MAX)
+        return [each.model_dump(mode="json") for each in told]
+    rows: list[dict[str, Any]] = []
+    after: object = 0
+    while after is not None:
+        sent = {**body_of(body), "after": after}
+        answer = api.ask("POST", path_of("dead-letters", "retries"), body=sent).json()
+        rows += answer["data"]
+        after = answer["next"]
+    return rows
+
+
+def _query(
+    outcome: str | None, reason: str | None, *, everything: bool = False, letters: list[int] | None = None
+) -> LetterQuery:
+    from typing import get_args
+
+    from api.dead_letters import LetterQuery
+    from api.requests.dead_letters import LetterOutcome
+    from domain.errors import Malformed
+
+    known: dict[str, LetterOutcome] = {each: each for each in get_args(LetterOutcome)}
+    if outcome is not None and outcome not in known:
+        raise Malformed(f"--outcome {outcome[:40]!r}: one of {', '.join(known)} would be right")
+    kind = None if outcome is None else known[outcome]
+    return LetterQuery(kind, reason, None if everything else "open", letters)
 
 
 def offset(
@@ -108,60 +149,17 @@ def offset(
 
     Example: coffer offset 3 1042
     """
-    import msgspec
-
+    from api.answers_dead_letters import OffsetsAnswer
     from domain.errors import Unknown
     from infra.topics import USAGE
 
-    asked = topic or USAGE
-    with wired() as wiring:
-        known = [each.partition for each in wiring.stream_state.positions([asked])]
-        meant = [each for each in known if each.partition == partition]
-        if not meant:
-            raise Unknown(f"topic {asked!r} partition {partition} was never read by this ledger")
-        rows = [
-            {
-                "topic_id": each.topic_id,
-                **msgspec.to_builtins(wiring.stream_state.outcome_of(each, number)),
-            }
-            for each in meant
-        ]
+    meant = topic or USAGE
+
+    def here(wiring: Wiring) -> OffsetsAnswer:
+        found = wiring.letter_desk.offset(meant, partition, number)
+        if not found:
+            raise Unknown(f"topic {meant!r} partition {partition} was never read by this ledger")
+        return OffsetsAnswer(data=found)
+
+    rows = fetched(here, "offsets", meant, str(partition), str(number))["data"]
     show_rows(rows, output) if len(rows) > 1 else show_one(rows[0], output)
-
-
-def _told(letter: StoredLetter) -> dict[str, object]:
-    from domain.times import instant_text
-
-    record = letter.letter
-    return {
-        "letter": letter.letter_id,
-        "topic": record.partition.topic,
-        "partition": record.partition.partition,
-        "offset": record.offset,
-        "arrived_at": instant_text(record.arrived_at),
-        "outcome": record.outcome,
-        "reason": record.reason,
-        "detail": record.detail,
-        "status": letter.status,
-        "retry_outcome": letter.retry_outcome,
-        "retry_reason": letter.retry_reason,
-    }
-
-
-def _record(letter: StoredLetter) -> dict[str, object]:
-    """The record as text where it is text; other bytes are escaped, so a terminal cannot be fooled."""
-    record = letter.letter
-    return {
-        "key": _text(record.key),
-        "headers": {name: _text(value) for name, value in record.headers},
-        "value": _text(record.value),
-    }
-
-
-def _text(raw: bytes | None) -> str | None:
-    if raw is None:
-        return None
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode()
-        for each in raw.decode(errors="backslashreplace")
-    )

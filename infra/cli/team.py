@@ -12,12 +12,13 @@ from infra.cli.session import (
     Output,
     OutputOption,
     Team,
+    asked,
     checked_id,
     checked_team,
     execute,
+    over,
     show,
     show_one,
-    wired,
 )
 
 team = typer.Typer(help="Members and their roles, billing details, how the team pays.", no_args_is_help=True)
@@ -32,8 +33,7 @@ def members(named: Team, output: OutputOption = Output.table) -> None:
 
     Example: coffer team members acme
     """
-    with wired() as wiring:
-        answer = wiring.ask(lambda queries: queries.teams.members(named))
+    answer = asked(lambda queries: queries.teams.members(named), "accounts", named, "members")
     show(answer, output, rows="data", columns=("member", "role", "since"))
 
 
@@ -53,7 +53,7 @@ def add_member(
     from api.requests.team import MemberBody
 
     body = MemberBody.model_validate({"member": member, "role": role, "reason": reason})
-    execute(body.command(checked_team(named)), key, output)
+    execute(body.command(checked_team(named)), key, output, over("members", body=body))
 
 
 @team.command("role")
@@ -72,7 +72,9 @@ def change_role(
     from api.requests.team import MemberRoleBody
 
     body = MemberRoleBody.model_validate({"role": role, "reason": reason})
-    execute(body.command(checked_team(named), _checked(member)), key, output)
+    who = _checked(member)
+    sent = over("members", who, "role", body=body)
+    execute(body.command(checked_team(named), who), key, output, sent)
 
 
 @team.command("remove")
@@ -89,7 +91,9 @@ def remove_member(
     """
     from api.requests.team import RemovalBody
 
-    execute(RemovalBody(reason=reason).of_member(checked_team(named), _checked(member)), key, output)
+    body, who = RemovalBody(reason=reason), _checked(member)
+    sent = over("members", who, "removal", body=body)
+    execute(body.of_member(checked_team(named), who), key, output, sent)
 
 
 @team.command("billing")
@@ -98,10 +102,9 @@ def billing(named: Team, output: OutputOption = Output.table) -> None:
 
     Example: coffer team billing acme -o json
     """
-    with wired() as wiring:
-        answer = wiring.ask(lambda queries: queries.teams.billing_details(named))
-    if output is Output.table and answer.billing_details is not None:
-        show_one(answer.billing_details.model_dump(mode="json"), output)
+    answer = asked(lambda queries: queries.teams.billing_details(named), "accounts", named, "billing-details")
+    if output is Output.table and answer["billing_details"] is not None:
+        show_one(answer["billing_details"], output)
     else:
         show(answer, output)
 
@@ -141,7 +144,7 @@ def set_billing(
             "reason": reason,
         }
     )
-    execute(body.command(checked_team(named)), key, output)
+    execute(body.command(checked_team(named)), key, output, over("billing-details", body=body))
 
 
 @team.command("payment-method")
@@ -150,10 +153,9 @@ def payment_method(named: Team, output: OutputOption = Output.table) -> None:
 
     Example: coffer team payment-method acme
     """
-    with wired() as wiring:
-        answer = wiring.ask(lambda queries: queries.teams.payment_method(named))
-    if output is Output.table and answer.payment_method is not None:
-        show_one(answer.payment_method.model_dump(mode="json"), output)
+    answer = asked(lambda queries: queries.teams.payment_method(named), "accounts", named, "payment-method")
+    if output is Output.table and answer["payment_method"] is not None:
+        show_one(answer["payment_method"], output)
     else:
         show(answer, output)
 
@@ -188,7 +190,7 @@ def set_payment_method(
             "reason": reason,
         }
     )
-    execute(body.command(checked_team(named)), key, output)
+    execute(body.command(checked_team(named)), key, output, over("payment-method", body=body))
 
 
 @team.command("remove-payment-method")
@@ -201,7 +203,9 @@ def remove_payment_method(
     """
     from api.requests.team import RemovalBody
 
-    execute(RemovalBody(reason=reason).of_payment_method(checked_team(named)), key, output)
+    body = RemovalBody(reason=reason)
+    sent = over("payment-method", "removal", body=body)
+    execute(body.of_payment_method(checked_team(named)), key, output, sent)
 
 
 def _checked(member: str) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,9 +22,13 @@ from infra.cli.session import (
     Team,
     checked_id,
     checked_team,
+    done,
     execute,
+    fetched,
+    listed,
     note,
-    principal,
+    over,
+    reached,
     show,
     show_one,
     show_rows,
@@ -30,7 +36,8 @@ from infra.cli.session import (
 )
 
 if TYPE_CHECKING:
-    from api.answers_works import HandoverAnswer, WorkCostAnswer
+    from api.answers_works import HandoverAnswer
+    from infra.wiring import Wiring
 
 work = typer.Typer(
     help="Pieces of work: brief, steps, handover, saved result, and what each cost.", no_args_is_help=True
@@ -49,6 +56,7 @@ Versions = Annotated[
 ]
 Files = Annotated[list[str] | None, typer.Option("--file", help="A file, once per file.")]
 Links = Annotated[list[str] | None, typer.Option("--link", help="An address, once per link.")]
+_FOUND = ("work_id", "work_version", "step", "charge_id", "member", "context")
 _COST = ("step", "estimate", "charged", "refunded", "net", "held", "charges", "failures", "waived", "holds")
 
 
@@ -96,7 +104,7 @@ def start(
             "reason": reason,
         }
     )
-    execute(body.command(checked_team(team)), key, output)
+    execute(body.command(checked_team(team)), key, output, over("works", body=body))
 
 
 @work.command("step")
@@ -123,7 +131,8 @@ def step(
 
     said = _text(prompt, parameter, version, file, link, remark)
     body = StepBody.model_validate({**said, "step": name, "member": member, "reason": reason})
-    execute(body.command(checked_team(team), _checked(work_id)), key, output)
+    one = _checked(work_id)
+    execute(body.command(checked_team(team), one), key, output, over("works", one, "steps", body=body))
 
 
 @work.command("handover")
@@ -156,7 +165,6 @@ def handover(
 
     from api.answers_works import HandoverAnswer
     from api.requests.works import HandoverBody
-    from domain.ledger import Caller
 
     use = None
     if action is not None:
@@ -165,15 +173,21 @@ def handover(
             "meters": pairs(meter, "--meter"),
             "dimensions": pairs(dimension, "--dimension"),
         }
-    command = HandoverBody.model_validate({"next_use": use}).command(checked_team(team), _checked(work_id))
-    with wired() as wiring:
-        answer = wiring.ledger.execute(command, Caller(principal(), "operator"), key or uuid4().hex)
-        signed = HandoverAnswer.of(wiring.works.handover(team, work_id, answer.work_version))
+    body, one = HandoverBody.model_validate({"next_use": use}), _checked(work_id)
+    sent = over("works", one, "handovers", body=body)
+    answer, _ = done(body.command(checked_team(team), one), key or uuid4().hex, sent)
+    version: int = answer["work_version"]
+    signed = HandoverAnswer.model_validate(
+        fetched(
+            lambda wiring: HandoverAnswer.of(wiring.works.handover(team, one, version)),
+            *("accounts", team, "works", one, "handovers", str(version)),
+        )
+    )
     if to is not None:
         to.write_text(signed.model_dump_json(indent=2) + "\n")
         note(f"signed by key {signed.key_id}: {to}")
     _show_signed(signed, output)
-    if answer.outcome != "passed":
+    if answer["outcome"] != "passed":
         raise typer.Exit(DIFFERENCE)
 
 
@@ -198,7 +212,8 @@ def save(
 
     said = _text(None, None, version, file, link, remark)
     body = ResultBody.model_validate({**said, "member": member, "reason": reason})
-    execute(body.command(checked_team(team), _checked(work_id)), key, output)
+    one = _checked(work_id)
+    execute(body.command(checked_team(team), one), key, output, over("works", one, "result", body=body))
 
 
 # --- what there is ---
@@ -216,8 +231,11 @@ def list_works(
     """
     from api.answers_works import WorksAnswer
 
-    with wired() as wiring:
-        answer = WorksAnswer.of(team, wiring.works.works(checked_team(team), limit=limit), None)
+    answer = fetched(
+        lambda wiring: WorksAnswer.of(team, wiring.works.works(checked_team(team), limit=limit), None),
+        *("accounts", checked_team(team), "works"),
+        query={"limit": limit},
+    )
     columns = ("work_id", "status", "started_at", "started_by", "estimate", "handover_passes", "saved_at")
     show(answer, output, rows="data", columns=columns)
 
@@ -230,15 +248,17 @@ def show_work(team: Team, work_id: WorkId, output: OutputOption = Output.table) 
     """
     from api.answers_works import WorkAnswer
 
-    with wired() as wiring:
-        answer = WorkAnswer.of(wiring.works.work(checked_team(team), _checked(work_id)))
+    one = _checked(work_id)
+    answer = fetched(
+        lambda wiring: WorkAnswer.of(wiring.works.work(checked_team(team), one)),
+        *("accounts", checked_team(team), "works", one),
+    )
     if output is not Output.table:
         show(answer, output)
         return
-    show_one(answer.work.model_dump(mode="json"), output)
-    _show_cost(answer.cost, output)
-    rows = [each.model_dump(mode="json") for each in answer.texts]
-    show_rows(rows, output, ("work_version", "step", "member", "text"))
+    show_one(answer["work"], output)
+    _show_cost(answer["cost"], output)
+    show_rows(answer["texts"], output, ("work_version", "step", "member", "text"))
 
 
 @work.command("cost")
@@ -249,12 +269,42 @@ def cost(team: Team, work_id: WorkId, output: OutputOption = Output.table) -> No
     """
     from api.answers_works import CostAnswer
 
-    with wired() as wiring:
-        answer = CostAnswer.of(wiring.works.cost(checked_team(team), _checked(work_id)))
+    one = _checked(work_id)
+    answer = fetched(
+        lambda wiring: CostAnswer.of(wiring.works.cost(checked_team(team), one)),
+        *("accounts", checked_team(team), "works", one, "cost"),
+    )
     if output is Output.json:
         show(answer, output)
     else:
-        _show_cost(answer.cost, output)
+        _show_cost(answer["cost"], output)
+
+
+@work.command("handed-over")
+def handed_over(
+    team: Team,
+    work_id: WorkId,
+    version: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="The check that made this version of the work; the newest.", show_default=False
+        ),
+    ] = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Show a check of a work's handover as it was signed; nothing is checked again.
+
+    Example: coffer work handed-over acme poster -o json > poster.handover.json
+    """
+    from api.answers_works import HandoverAnswer
+
+    one = _checked(work_id)
+    places = ("handover",) if version is None else ("handovers", str(version))
+    told = fetched(
+        lambda wiring: HandoverAnswer.of(wiring.works.handover(checked_team(team), one, version)),
+        *("accounts", checked_team(team), "works", one, *places),
+    )
+    _show_signed(HandoverAnswer.model_validate(told), output)
 
 
 # --- what others verify ---
@@ -265,9 +315,13 @@ def signing_key(output: OutputOption = Output.table) -> None:
 
     Example: coffer signing-key -o json > coffer.key.json
     """
-    with wired() as wiring:
+    from api.answers_works import SigningKeyAnswer
+
+    def here(wiring: Wiring) -> SigningKeyAnswer:
         key = wiring.signing_key
-    show_one({"key_id": key.key_id, "public_key": key.public_key}, output)
+        return SigningKeyAnswer(key_id=key.key_id, public_key=key.public_key)
+
+    show_one(fetched(here, "signing-key"), output)
 
 
 def verify_handover(
@@ -294,7 +348,7 @@ def verify_handover(
     told = _json(file)
     try:
         signed = HandoverAnswer.model_validate(told)
-        key = _public_key(public_key)
+        key = public_key_of(public_key)
         own = key_id_of(key)
         sound = is_signed(key, signed.document.encode(), bytes.fromhex(signed.signature))
     except ValueError as error:
@@ -346,11 +400,19 @@ def contexts(
     known: dict[str, ContextField] = {name: name for name in get_args(ContextField)}
     if field is not None and field not in known:
         raise Malformed(f"--in {field!r}: one of {', '.join(known)} would be right")
+    api = reached()
+    if api is not None:
+        if not words:
+            raise Malformed("say what is sought: all that was written is told by the database only")
+        query = {"q": words, "in": field, "member": member}
+        found = listed(api, ("accounts", checked_team(team), "contexts"), query, limit)
+        show_rows(islice(found, limit), output, _FOUND)
+        return
     with wired() as wiring:
         asked = ContextQuery(words, known[field] if field else None, member)
         told = wiring.works.search(checked_team(team), asked, limit=limit)
     rows = [ContextAnswer.of(each).model_dump(mode="json") for each in told.found]
-    show_rows(rows, output, ("work_id", "work_version", "step", "charge_id", "member", "context"))
+    show_rows(rows, output, _FOUND)
 
 
 def forget(
@@ -367,7 +429,11 @@ def forget(
     from api.requests.works import ErasureBody
 
     body = ErasureBody(reason=reason)
-    execute(body.command(checked_team(team), checked_member(member)), key, output)
+    who = checked_member(member)
+    execute(body.command(checked_team(team), who), key, output, over("members", who, "erasure", body=body))
+    if reached() is not None:
+        note("a worker erases the records that were not charged, there and in the topics of dead letters")
+        return
     with wired() as wiring:
         erasures = wiring.dead_letters.erasures
         erasures.erase_letters(erasures.unfinished())
@@ -423,8 +489,8 @@ def _json(file: Path) -> object:
         raise Malformed(f"{file} is no JSON: {error}") from None
 
 
-def _public_key(given: str) -> str:
-    """The key in hex, as given or from a file. Raises: ValueError."""
+def public_key_of(given: str) -> str:
+    """The key in hex, as given or from a file that `coffer signing-key` wrote. Raises: ValueError."""
     if len(given) == 64 and set(given) <= set("0123456789abcdef"):
         return given
     told = json.loads(Path(given).read_text()) if Path(given).is_file() else {}
@@ -434,10 +500,8 @@ def _public_key(given: str) -> str:
     return str(key)
 
 
-def _show_cost(cost: WorkCostAnswer, output: Output) -> None:
-    rows = [each.model_dump(mode="json") for each in cost.steps]
-    total = cost.total.model_dump(mode="json") | {"step": "in all"}
-    show_rows([*rows, total], output, _COST)
+def _show_cost(cost: Mapping[str, Any], output: Output) -> None:
+    show_rows([*cost["steps"], {**cost["total"], "step": "in all"}], output, _COST)
 
 
 def _show_signed(signed: HandoverAnswer, output: Output) -> None:

@@ -76,7 +76,7 @@ class Coffer:
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Coffer:
     """The command without any database."""
-    for name in ("COFFER_DATABASE_URL", "COFFER_KAFKA_BOOTSTRAP"):
+    for name in ("COFFER_DATABASE_URL", "COFFER_KAFKA_BOOTSTRAP", "COFFER_API_URL", "COFFER_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COFFER_STATE_DIRECTORY", str(tmp_path))
     return Coffer(monkeypatch, capsys)
@@ -246,9 +246,8 @@ def test_keys_are_made_listed_and_revoked(coffer: Coffer) -> None:
     assert [key["name"] for key in listed.json] == ["dashboard"]
 
 
-def test_dead_letters_are_listed_shown_and_tried_again_and_an_offset_is_told(
-    coffer: Coffer, database_url: str
-) -> None:
+def put_a_dead_letter(database_url: str) -> None:
+    """A record that is no JSON was read at offset 7 of partition 3 and rejected."""
     import psycopg
 
     place = {"shard": 3, "cluster_id": "c", "topic_id": "t", "topic": "credits.usage.v1", "part": 3}
@@ -264,6 +263,12 @@ def test_dead_letters_are_listed_shown_and_tried_again_and_an_offset_is_told(
             " record_headers, recorded_at)"
             f" VALUES ({values}, 7, now(), 'rejected', 'not_json', 'the value is not JSON', '{{\x1b[31m', '[]', now())"
         )
+
+
+def test_dead_letters_are_listed_shown_and_tried_again_and_an_offset_is_told(
+    coffer: Coffer, database_url: str
+) -> None:
+    put_a_dead_letter(database_url)
 
     (listed,) = coffer("dlq", "list", "-o", "json").json
     shown = coffer("dlq", "show", str(listed["letter"]))
