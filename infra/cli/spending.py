@@ -174,7 +174,7 @@ def spending(
         ahead = told["forecast"]
         note(
             f"{told['net']} credits net; {told['burn_rate']} a day of late; the next {ahead['days']} days: {ahead['expected']},"
-            f" {ahead['stated_percent']} % between {ahead['low']} and {ahead['high']}"
+            f" {ahead['stated_percent']} % between {ahead['low']} and {ahead['high']}; {_learned_from(ahead['other_teams'])}"
         )
 
 
@@ -214,8 +214,8 @@ def preview(
                 for each in answer["volumes"]
             )
         )
-    if answer["may_top_up"]:
-        note(f"may buy credits: {', '.join(answer['may_top_up'])}")
+    if answer["high"]["buying"] is not None:
+        note(_purchase(answer["high"]["buying"]))
 
 
 @plan.command("save")
@@ -343,7 +343,35 @@ def _paths(answer: Mapping[str, Any]) -> list[dict[str, object]]:
                     f"{each['lot_id']} {each['amount']}" for each in course["expiring"]
                 ),
                 "paid by": ", ".join(f"{each['lot_id']} {each['amount']}" for each in course["covered"]),
-                "first limit": f"{bite['limit_id']} at {bite['at']}" if bite else None,
+                "first limit": _bite(bite) if bite else None,
             }
         )
     return rows
+
+
+def _bite(bite: Mapping[str, Any]) -> str:
+    """The limit that bites first: its window, when, what is used of it by then, and whom it stops."""
+    whose = ", ".join(str(bite[part]) for part in ("member", "project", "action") if bite[part])
+    return (
+        f"{bite['limit_id']} ({bite['window']}) at {bite['at']}: {bite['used']} of {bite['cap']} used,"
+        f" {bite['requested']} asked for ({whose})"
+    )
+
+
+def _purchase(buying: Mapping[str, Any]) -> str:
+    """What the top-up costs, and who may see to it."""
+    money = ""
+    if buying["price_minor"] is not None:
+        tax = f" and {buying['tax_minor']} tax" if buying["tax_minor"] else ""
+        money = f" for {buying['price_minor']}{tax} {buying['currency']} minor units"
+    who = f"{', '.join(buying['may_buy']) or 'nobody alone'} may buy it"
+    if buying["may_ask"]:
+        approving = ", ".join(buying["may_approve"]) or "nobody in the team"
+        who += f"; {', '.join(buying['may_ask'])} may ask for it, {approving} may approve that"
+    return f"the top-up for high: {buying['amount']} credits{money} ({buying['why']}); {who}"
+
+
+def _learned_from(other_teams: int) -> str:
+    if other_teams:
+        return f"learned from {other_teams} other teams as well"
+    return "too few other teams have spent enough to learn from them: how teams go on is built in"
