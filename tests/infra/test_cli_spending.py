@@ -47,6 +47,23 @@ def test_a_team_knows_before_it_spends_and_compares_afterwards(coffer: Coffer, t
     assert "the film team" in coffer("plan", "saved", "acme").out
 
 
+def test_a_plan_names_the_limit_that_bites_and_what_its_top_up_costs_by_whom(coffer: Coffer) -> None:
+    coffer("team", "add", "acme", "olga", "--role", "owner")
+    coffer("limits", "set", "acme", "monthly", "--window", "month", "--cap", "20", "--member", "mira")
+    volume = ("-v", "image.generate=10:40:130", "-m", "units=1", "--member", "mira", "--days", "5")
+
+    unpriced = coffer("plan", "preview", "acme", *volume)
+    coffer("topup", "acme", "10", "--payment-reference", "p", "--price-minor", "90", "--currency", "EUR")
+    priced = coffer("plan", "preview", "acme", *volume)
+    told = coffer("spending", "acme")
+
+    assert (priced.code, "monthly (month) at" in " ".join(priced.out.split())) == (0, True)
+    assert "30 credits (no price is known" in unpriced.err
+    assert "20 credits for 180 EUR minor units (as was paid last, by p: 10 credits for 90 EUR" in priced.err
+    assert "olga may buy it" in priced.err
+    assert "how teams go on is built in" in told.err
+
+
 def test_a_review_says_what_speaks_against_handing_over_and_exits_with_a_difference(coffer: Coffer) -> None:
     lonely = coffer("review", "acme")
     coffer("team", "add", "acme", "olga", "--role", "owner")
