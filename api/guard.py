@@ -94,14 +94,21 @@ def refuse_unlisted_action(request: Request, action: str) -> None:
 
 def for_oneself(request: Request, command: PlaceHold) -> PlaceHold:
     """The command of a member is the member's own; whoever manages the team may name another. Raises: NotAllowed."""
+    refuse_other_member(request, command.member)
     principal = principal_of(request)
     if principal.role != "member" or principal.member is None:
         return command
-    if command.member not in {None, principal.member}:
-        raise NotAllowed(
-            f"a member holds for itself: leave member out, or send {principal.member!r}", role=principal.role
-        )
     return msgspec.structs.replace(command, member=principal.member)
+
+
+def refuse_other_member(request: Request, member: str | None) -> None:
+    """A member holds and writes for itself; whoever manages the team may name another. Raises: NotAllowed."""
+    principal = principal_of(request)
+    if principal.role == "member" and member not in {None, principal.member}:
+        raise NotAllowed(
+            f"a member holds and writes for itself: leave member out, or send {principal.member!r}",
+            role=principal.role,
+        )
 
 
 async def _admit(request: Request, operation: str) -> None:

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from api.answers import CommandAnswer
 from api.commands.running import AskedHere, Run
-from api.guard import principal_of
+from api.guard import principal_of, refuse_other_member
 from api.parameters import MemberPath, TeamPath, WorkPath
 from api.requests.works import BriefBody, ErasureBody, HandoverBody, ResultBody, StepBody
 
@@ -17,6 +17,7 @@ def work_routes(router: APIRouter, run: Run) -> None:
     @router.post("/{team_id}/works", status_code=201, name="start_work", operation_id="start_work")
     async def start_work(asked: AskedHere, team_id: TeamPath, body: BriefBody) -> CommandAnswer:
         """A work begins with its brief; what it plans to use is estimated as it would be charged now."""
+        refuse_other_member(asked.request, body.member)
         return await run(asked, body.command(team_id, principal_of(asked.request).member))
 
     @router.post(
@@ -29,6 +30,7 @@ def work_routes(router: APIRouter, run: Run) -> None:
         asked: AskedHere, team_id: TeamPath, work_id: WorkPath, body: StepBody
     ) -> CommandAnswer:
         """A step is saved with its parameters, versions, prompts, files and links; once more, if it was before."""
+        refuse_other_member(asked.request, body.member)
         return await run(asked, body.command(team_id, work_id, principal_of(asked.request).member))
 
     @router.post(
@@ -50,6 +52,7 @@ def work_routes(router: APIRouter, run: Run) -> None:
         asked: AskedHere, team_id: TeamPath, work_id: WorkPath, body: ResultBody
     ) -> CommandAnswer:
         """The result is saved; the work takes no further step."""
+        refuse_other_member(asked.request, body.member)
         return await run(asked, body.command(team_id, work_id, principal_of(asked.request).member))
 
     @router.post(

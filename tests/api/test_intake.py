@@ -175,3 +175,25 @@ def test_a_key_that_lists_no_action_takes_every_action_of_its_teams(door: Door) 
     told = door.send(json.dumps([event(1, action="text.write"), event(2, "globex")]).encode(), BATCH).json()
 
     assert [each["outcome"] for each in told["data"]] == ["accepted", "refused"]
+
+
+def test_what_only_the_door_is_to_know_is_not_on_the_stream_a13(door: Door) -> None:
+    """A13, I23: so no dead letter has it either; a record that is refused there is kept as it was sent."""
+    secrets = {
+        name: f"canary-{name}" for name in ("Cookie", "X-Api-Key", "Proxy-Authorization", "ce_authorization")
+    }
+    said = {f"ce-{name}": value for name, value in attributes().items()}
+    key = door.headers["Authorization"].removeprefix("Bearer ")
+    door.headers |= secrets
+
+    answers = [
+        door.send(json.dumps(data()).encode(), "application/json", **attributes()),
+        door.send(json.dumps(event(2)).encode(), STRUCTURED),
+        door.send(json.dumps([event(3)]).encode(), BATCH),
+    ]
+
+    assert [answer.json()["accepted"] for answer in answers] == [1, 1, 1]
+    on_the_stream = repr(door.stream.sent)
+    assert said["ce-source"] in on_the_stream
+    assert "canary" not in on_the_stream
+    assert key not in on_the_stream

@@ -59,6 +59,25 @@ def test_an_operator_reads_no_text_and_ingest_no_work(readers: dict[str, Caller]
     assert readers["ingest"].get(f"{TEAM}/works/poster").json()["code"] == "not_allowed"
 
 
+def test_a_member_writes_in_its_own_name_and_whoever_manages_the_team_in_anybodys(
+    readers: dict[str, Caller],
+) -> None:
+    """A16, I26: what is erased, and shown as somebody's own, goes by that name."""
+    step = {"step": "again", "prompts": ["in vera's name"], "member": "vera"}
+    brief = {"work_id": "second", "goal": "x", "audience": "y"}
+    wrote = [
+        readers["member"].post(f"{TEAM}/works", brief | {"member": "vera"}),
+        readers["member"].post(f"{TEAM}/works", brief | {"member": "mira"}),
+        readers["member"].post(f"{TEAM}/works/second/steps", step),
+        readers["admin"].post(f"{TEAM}/works/second/steps", step),
+        readers["member"].post(f"{TEAM}/works/second/result", {"files": ["x.png"], "member": "vera"}),
+        readers["member"].post(f"{TEAM}/works/second/result", {"files": ["x.png"]}),
+    ]
+
+    assert [answer.status_code for answer in wrote] == [403, 201, 403, 201, 403, 201]
+    assert wrote[2].json()["code"] == "not_allowed"
+
+
 def test_texts_of_all_are_searched_by_those_who_manage_the_team_and_by_none_below(
     readers: dict[str, Caller],
 ) -> None:
