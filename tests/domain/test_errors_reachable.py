@@ -21,6 +21,7 @@ from domain.account.invoicing import omit_invoice
 from domain.account.quoting import quote_usage
 from domain.account.state import OPEN_HOLDS_MAX, OPEN_LOTS_MAX
 from domain.amounts import AMOUNT_MAX
+from domain.asking import EVERY_HOLD, Reach
 from domain.errors import LedgerError
 from domain.issuer.deciding import require_details
 from domain.issuer.state import Issuer
@@ -65,11 +66,12 @@ class Desk:
         kind: Callable[..., c.Command],
         *,
         only_at: OnlyAt = ANY_VERSION,
+        reach: Reach = EVERY_HOLD,
         **fields: Any,
     ) -> Answer:
         self._asked += 1
         alone = SecondPerson("grant_credits", micros(100)) if acting_as == "support" else None
-        caller = Caller(by, acting_as, second_person=alone)
+        caller = Caller(by, acting_as, second_person=alone, reach=reach)
         return self._ledger.execute(kind(team_id="acme", **fields), caller, f"key-{self._asked}", only_at)
 
     def use(self, record_id: str = "r1", units: str | int = 30, **changes: Any) -> None:
@@ -496,6 +498,13 @@ def _(desk: Desk) -> None:
 def _(desk: Desk) -> None:
     for _ in range(2):
         desk.ask(c.StartWork, work_id="poster", brief=WorkText(goal="a poster", audience="visitors"))
+
+
+@scene("not_allowed")
+def _(desk: Desk) -> None:
+    hold_id = desk.hold()
+    only_video = Reach(frozenset({"video.generate"}))
+    desk.ask_as("key-1", "ingest", c.ReleaseHold, hold_id=hold_id, reach=only_video)
 
 
 @scene("role_too_low")
