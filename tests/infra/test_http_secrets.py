@@ -229,13 +229,23 @@ def test_whatever_is_sent_a_line_of_the_log_is_one_object_of_plain_characters_an
             assert answer.status_code < 500, answer.text
             asked += 1
 
-    lines = served.log.read_bytes()[since:].decode().split("\n")[:-1]
+    lines = _lines(served, since, asked)
 
     told = [json.loads(line) for line in lines]
     assert sum(each["event"] == "request_answered" for each in told) == asked
     assert {"forged"}.isdisjoint(each["event"] for each in told)
     assert all(line.isascii() and line.isprintable() for line in lines)
     assert max(map(len, lines)) < LINE_BYTES_MAX
+
+
+def _lines(served: Served, since: int, asked: int) -> list[str]:
+    """The log from there on, once it tells of so many requests; an answer is heard a moment before its line is written."""
+    until = time.monotonic() + 10
+    while True:
+        lines = served.log.read_bytes()[since:].decode().split("\n")[:-1]
+        if sum('"request_answered"' in line for line in lines) >= asked or time.monotonic() > until:
+            return lines
+        time.sleep(0.05)
 
 
 def test_a_key_that_is_revoked_is_dead_in_every_server_within_five_seconds_a15(
