@@ -22,7 +22,7 @@ from infra.cli.session import (
     told,
 )
 
-holds = typer.Typer(
+hold = typer.Typer(
     help="Set credits aside for running work, and turn them into charges.", no_args_is_help=True
 )
 
@@ -30,7 +30,7 @@ Lasts = Annotated[int, typer.Option("--lasts", help="Seconds from now, at most 8
 _COLUMNS = ("hold_id", "held", "action", "member", "project", "work", "made_at", "expires_at")
 
 
-@holds.command("place")
+@hold.command("place")
 def place(
     team: Team,
     action: Annotated[str, typer.Argument(help="The action, such as image.generate.", show_default=False)],
@@ -51,7 +51,7 @@ def place(
 ) -> None:
     """Set credits aside for work that is about to run. A denial is an outcome: it says which rule left least room.
 
-    Example: coffer holds place acme image.generate --amount 12.5 --member mira
+    Example: coffer hold place acme image.generate --amount 12.5 --member mira
     """
     from api.requests.holds import HoldBody
 
@@ -71,7 +71,7 @@ def place(
     execute(body.command(checked_team(team)), key, output, over("holds", body=body))
 
 
-@holds.command("extend")
+@hold.command("extend")
 def extend(
     team: Team,
     hold: Hold,
@@ -82,7 +82,7 @@ def extend(
 ) -> None:
     """Let a hold last so long from now, unless it lasts longer already; seven days in all.
 
-    Example: coffer holds extend acme hold-12 --lasts 7200
+    Example: coffer hold extend acme hold-12 --lasts 7200
     """
     from api.requests.holds import ExtensionBody
 
@@ -92,7 +92,7 @@ def extend(
     execute(body.command(checked_team(team), named), key, output, sent)
 
 
-@holds.command("capture")
+@hold.command("capture")
 def capture(
     team: Team,
     hold: Hold,
@@ -107,7 +107,7 @@ def capture(
 ) -> None:
     """Turn part or all of a hold into a charge; a hold may be captured several times.
 
-    Example: coffer holds capture acme hold-12 8.25
+    Example: coffer hold capture acme hold-12 8.25
     """
     from api.requests.holds import CaptureBody
 
@@ -117,7 +117,7 @@ def capture(
     execute(body.command(checked_team(team), named), key, output, sent)
 
 
-@holds.command("release")
+@hold.command("release")
 def release(
     team: Team,
     hold: Hold,
@@ -127,7 +127,7 @@ def release(
 ) -> None:
     """End a hold; what it still sets aside is available again.
 
-    Example: coffer holds release acme hold-12
+    Example: coffer hold release acme hold-12
     """
     from api.requests.holds import ReleaseBody
 
@@ -136,7 +136,7 @@ def release(
     execute(body.command(checked_team(team), named), key, output, sent)
 
 
-@holds.command("show")
+@hold.command("show")
 def show_holds(
     team: Team,
     hold: Annotated[
@@ -149,7 +149,7 @@ def show_holds(
 ) -> None:
     """Show a team's open holds, or one hold and what became of it.
 
-    Example: coffer holds show acme hold-12
+    Example: coffer hold show acme hold-12
     """
     if hold is None:
         told(

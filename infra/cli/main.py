@@ -139,7 +139,7 @@ for panel, commands in _PANELS.items():
         app.command(rich_help_panel=panel)(command)
 app.add_typer(accounts.account, name="account", rich_help_panel="Change")
 app.add_typer(plans.plan, name="plan", rich_help_panel="Change")
-app.add_typer(holds.holds, name="holds", rich_help_panel="Change")
+app.add_typer(holds.hold, name="hold", rich_help_panel="Change")
 app.add_typer(limits.limits, name="limits", rich_help_panel="Change")
 app.add_typer(payments.auto_top_up, name="auto-topup", rich_help_panel="Change")
 app.add_typer(payments.chargeback, name="chargeback", rich_help_panel="Change")

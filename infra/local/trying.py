@@ -76,7 +76,7 @@ def _examples(example: Example) -> list[str]:
         ),
         (
             "a team that held before it worked: its open holds, and a limit that bit",
-            f"coffer holds show {STUDIO}",
+            f"coffer hold show {STUDIO}",
         ),
         ("", f"coffer limits show {STUDIO}"),
         ("a top-up that the ledger asked for, and the bank took back", f"coffer statement {LOST}"),

@@ -61,7 +61,7 @@ def test_why_37_credits_is_told_in_three_commands_disputed_with_that_and_refunde
 ) -> None:
     # Given a team that was given 100 credits, made two pictures for 20 and 38, and has 5 set aside for a third.
     streamed(database_url, ("sketch-1", 20), ("poster-7", 38))
-    assert coffer("holds", "place", "acme", "image.generate", "--amount", "5", "--member", "noor").code == 0
+    assert coffer("hold", "place", "acme", "image.generate", "--amount", "5", "--member", "noor").code == 0
 
     # When the customer says "I have 37 credits, why?", the team's name is enough to see that it is so,
     balance = coffer("balance", "acme", "-o", "json").json

@@ -24,7 +24,7 @@ COMMAND_OF = {
     "approve_adjustment": "approve",
     "approve_publication": "catalogue approve",
     "assign_plan": "plan assign",
-    "capture_hold": "holds capture",
+    "capture_hold": "hold capture",
     "change_member_role": "team role",
     "check_handover": "work handover",
     "close_account": "account close",
@@ -38,7 +38,7 @@ COMMAND_OF = {
     "explain_balance": "explain",
     "explain_charge": "explain",
     "explain_denial": "explain",
-    "extend_hold": "holds extend",
+    "extend_hold": "hold extend",
     "fail_top_up": "topup-fail",
     "find_charges": "usage show",
     "give_quote": "quote",
@@ -50,7 +50,7 @@ COMMAND_OF = {
     "list_chargebacks": "chargeback show",
     "list_dead_letters": "dlq list",
     "list_disputes": "dispute show",
-    "list_holds": "holds show",
+    "list_holds": "hold show",
     "list_invoice_charges": "invoice charges",
     "list_invoices": "invoice list",
     "list_keys": "team keys",
@@ -68,7 +68,7 @@ COMMAND_OF = {
     "open_account": "account open",
     "open_charge_dispute": "dispute open",
     "open_chargeback": "chargeback open",
-    "place_hold": "holds place",
+    "place_hold": "hold place",
     "plan_spending": "plan preview",
     "preflight_uses": "preflight",
     "publish_plan": "publish",
@@ -84,7 +84,7 @@ COMMAND_OF = {
     "read_handover": "work handed-over",
     "read_handover_at": "work handed-over",
     "read_history": "history",
-    "read_hold": "holds show",
+    "read_hold": "hold show",
     "read_invoice": "invoice show",
     "read_invoice_draft": "invoice draft",
     "read_invoice_status": "invoice status",
@@ -107,7 +107,7 @@ COMMAND_OF = {
     "refund_charge": "refund",
     "register_source": "sources register",
     "reject_charge_dispute": "dispute reject",
-    "release_hold": "holds release",
+    "release_hold": "hold release",
     "remove_limit": "limits remove",
     "remove_member": "team remove",
     "remove_payment_method": "team remove-payment-method",
@@ -170,7 +170,7 @@ def test_the_shell_completes_commands_and_the_forms_of_an_answer(
     forms = " ".join(complete(bare, monkeypatch, shell, "balance", "acme", "-o", ""))
     begun = " ".join(complete(bare, monkeypatch, shell, "balance", "acme", "-o", "js"))
     words = " ".join(complete(bare, monkeypatch, shell, "bal"))
-    below = " ".join(complete(bare, monkeypatch, shell, "holds", "c"))
+    below = " ".join(complete(bare, monkeypatch, shell, "hold", "c"))
 
     assert all(form in forms for form in ("table", "json", "jsonl", "csv"))
     assert ("json" in begun, "csv" in begun) == (True, False)

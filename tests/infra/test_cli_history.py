@@ -18,9 +18,9 @@ __all__ = ["bare", "coffer"]
 def lived(coffer: Coffer) -> Coffer:
     """Team acme has 100 credits, a hold of 40 of which 15 are captured, and was denied 90."""
     for arguments in (
-        ("holds", "place", "acme", "image.generate", "--amount", "40", "--member", "mira"),
-        ("holds", "capture", "acme", "hold-3", "15"),
-        ("holds", "place", "acme", "image.generate", "--amount", "90", "--member", "noor"),
+        ("hold", "place", "acme", "image.generate", "--amount", "40", "--member", "mira"),
+        ("hold", "capture", "acme", "hold-3", "15"),
+        ("hold", "place", "acme", "image.generate", "--amount", "90", "--member", "noor"),
     ):
         told = coffer(*arguments)
         assert told.code == 0, told.err

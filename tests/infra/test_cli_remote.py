@@ -57,19 +57,19 @@ STORY: tuple[tuple[str, ...], ...] = (
     ("estimate", "TEAM", "image.generate", "-m", "units=12", "--times", "3", "--member", "mira"),
     ("preflight", "TEAM", "image.generate", "-m", "units=12", "--times", "2", "--member", "mira"),
     ("review", "TEAM", "image.generate", "-m", "units=12"),
-    ("holds", "place", "TEAM", "image.generate", "--amount", "40", "--work", "poster"),
-    ("holds", "show", "TEAM"),
-    ("holds", "extend", "TEAM", "HOLD", "--lasts", "7200"),
-    ("holds", "capture", "TEAM", "HOLD", "15"),
+    ("hold", "place", "TEAM", "image.generate", "--amount", "40", "--work", "poster"),
+    ("hold", "show", "TEAM"),
+    ("hold", "extend", "TEAM", "HOLD", "--lasts", "7200"),
+    ("hold", "capture", "TEAM", "HOLD", "15"),
     ("usage", "show", "TEAM", "CHARGE"),
     ("refund", "TEAM", "CHARGE", "--amount", "5", "--reason", "one of three was blurred"),
     ("dispute", "open", "TEAM", "CHARGE", "--evidence", "the others, too"),
     ("dispute", "show", "TEAM"),
     ("dispute", "reject", "TEAM", "DISPUTE", "--reason", "they are fine"),
     ("dispute", "show", "TEAM", "DISPUTE"),
-    ("holds", "release", "TEAM", "HOLD"),
-    ("holds", "show", "TEAM", "HOLD"),
-    ("holds", "place", "TEAM", "image.generate", "--amount", "5000"),
+    ("hold", "release", "TEAM", "HOLD"),
+    ("hold", "show", "TEAM", "HOLD"),
+    ("hold", "place", "TEAM", "image.generate", "--amount", "5000"),
     ("explain", "TEAM"),
     ("explain", "TEAM", "--denial", "VERSION"),
     ("chargeback", "open", "TEAM", "pay/1"),
@@ -171,7 +171,7 @@ class Teller:
         if isinstance(answer, dict):
             for word in ("HOLD", "CHARGE", "DISPUTE", "VERSION"):
                 named = answer.get(f"{word.lower()}_id") if word != "VERSION" else answer.get("version")
-                if named and sentence[0] in {"holds", "dispute"}:
+                if named and sentence[0] in {"hold", "dispute"}:
                     self._words[word] = str(named)
         return told.code, masked(answer, self._words["TEAM"])
 
@@ -349,7 +349,7 @@ def test_a_refusal_of_the_api_is_one_clear_line_and_exit_2(
         there("balance", "acme", key="cof_live_no"),
         there("verify"),
         there("migrate"),
-        there("holds", "show", "acme", "hold-9"),
+        there("hold", "show", "acme", "hold-9"),
         bare("--api", "ftp://ledger", "balance", "acme"),
         bare("--api", "http://127.0.0.1:1", "balance", "acme"),
         bare("--api", "http://127.0.0.1:1", "grant", "acme", "1", "--reason", "x", "--key", "k-1"),

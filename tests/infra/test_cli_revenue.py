@@ -21,8 +21,8 @@ def sold(coffer: Coffer) -> Coffer:
             assert coffer("account", "open", "beta").code == 0
         paid = ("--payment-reference", f"pay-{currency}", "--price-minor", price, "--currency", currency)
         assert coffer("topup", team, "300", *paid).code == 0
-    hold = coffer("holds", "place", "beta", "image.generate", "--amount", "100", "-o", "json").json["hold_id"]
-    charge = coffer("holds", "capture", "beta", hold, "100", "-o", "json").json["charge_id"]
+    hold = coffer("hold", "place", "beta", "image.generate", "--amount", "100", "-o", "json").json["hold_id"]
+    charge = coffer("hold", "capture", "beta", hold, "100", "-o", "json").json["charge_id"]
     assert coffer("refund", "beta", charge, "--amount", "40", "--reason", "poor").code == 0
     return coffer
 

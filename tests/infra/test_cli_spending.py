@@ -28,8 +28,8 @@ def test_a_team_knows_before_it_spends_and_compares_afterwards(coffer: Coffer, t
     saved = json_of(
         coffer, "plan", "save", "acme", "--for", "the film team", "-v", "image.generate=10:40:130", "-m", "units=1",
     )  # fmt: skip
-    coffer("holds", "place", "acme", "image.generate", "--amount", "40", "--member", "mira")
-    coffer("holds", "capture", "acme", "hold-3", "15")
+    coffer("hold", "place", "acme", "image.generate", "--amount", "40", "--member", "mira")
+    coffer("hold", "capture", "acme", "hold-3", "15")
     coffer("project", "--once")
     spent = json_of(coffer, "spending", "acme", "--by", "member")
     actual = json_of(coffer, "plan", "actual", "acme", saved["plan_id"])

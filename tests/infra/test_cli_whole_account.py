@@ -36,19 +36,19 @@ def refused(told: Told) -> str:
 
 
 def test_a_hold_is_placed_extended_captured_and_released_and_reads_as_it_was(coffer: Coffer) -> None:
-    made = json_of(coffer, "holds", "place", "acme", "image.generate", "--amount", "40", "--member", "mira")
-    extended = json_of(coffer, "holds", "extend", "acme", "hold-3", "--lasts", "7200")
-    captured = json_of(coffer, "holds", "capture", "acme", "hold-3", "15")
-    table = coffer("holds", "show", "acme").out
-    released = json_of(coffer, "holds", "release", "acme", "hold-3")
+    made = json_of(coffer, "hold", "place", "acme", "image.generate", "--amount", "40", "--member", "mira")
+    extended = json_of(coffer, "hold", "extend", "acme", "hold-3", "--lasts", "7200")
+    captured = json_of(coffer, "hold", "capture", "acme", "hold-3", "15")
+    table = coffer("hold", "show", "acme").out
+    released = json_of(coffer, "hold", "release", "acme", "hold-3")
 
     assert (made["outcome"], made["hold_id"]) == ("held", "hold-3")
     assert extended["hold_expires_at"] > made["hold_expires_at"]
     assert (captured["amount"], released["amount"]) == ("15", "25")
     assert "hold-3" in table
     assert "mira" in table
-    assert json_of(coffer, "holds", "show", "acme", "hold-3")["state"] == "released"
-    assert json_of(coffer, "holds", "show", "acme", "hold-3", "--at-version", "3")["state"] == "open"
+    assert json_of(coffer, "hold", "show", "acme", "hold-3")["state"] == "released"
+    assert json_of(coffer, "hold", "show", "acme", "hold-3", "--at-version", "3")["state"] == "open"
     then = json_of(coffer, "balance", "acme", "--at-version", "3")
     assert (then["available"], then["held"]) == ("60", "40")
     assert json_of(coffer, "balance", "acme")["settled"] == "85"
@@ -60,7 +60,7 @@ def test_a_hold_is_placed_extended_captured_and_released_and_reads_as_it_was(cof
 
 
 def test_a_denial_is_an_outcome_and_no_failure(coffer: Coffer) -> None:
-    told = json_of(coffer, "holds", "place", "acme", "image.generate", "--amount", "101")
+    told = json_of(coffer, "hold", "place", "acme", "image.generate", "--amount", "101")
 
     assert told["outcome"] == "denied"
     assert (told["denial"]["rule"], told["denial"]["requested"]) == ("available", "101")
@@ -68,11 +68,11 @@ def test_a_denial_is_an_outcome_and_no_failure(coffer: Coffer) -> None:
 
 def test_a_quote_is_given_used_and_withdrawn(coffer: Coffer) -> None:
     quote = json_of(coffer, "quote", "acme", "image.generate", "-m", "units=12", "--lasts", "60")
-    held = json_of(coffer, "holds", "place", "acme", "image.generate", "--quote", quote["token"])
-    again = refused(coffer("holds", "place", "acme", "image.generate", "--quote", quote["token"]))
+    held = json_of(coffer, "hold", "place", "acme", "image.generate", "--quote", quote["token"])
+    again = refused(coffer("hold", "place", "acme", "image.generate", "--quote", quote["token"]))
     other = json_of(coffer, "quote", "acme", "image.generate", "-m", "units=12")
     assert coffer("quote-withdraw", "acme", other["quote_id"]).code == 0
-    gone = refused(coffer("holds", "place", "acme", "image.generate", "--quote", other["token"]))
+    gone = refused(coffer("hold", "place", "acme", "image.generate", "--quote", other["token"]))
 
     assert (quote["total"], held["amount"]) == ("12", "12")
     assert "used" in again or "named" in again
@@ -82,7 +82,7 @@ def test_a_quote_is_given_used_and_withdrawn(coffer: Coffer) -> None:
 def test_limits_are_set_shown_and_removed(coffer: Coffer) -> None:
     given = ("--window", "day", "--cap", "50", "--member", "mira", "--threshold", "80", "--threshold", "50")
     json_of(coffer, "limits", "set", "acme", "mira-day", *given)
-    coffer("holds", "place", "acme", "image.generate", "--amount", "20", "--member", "mira")
+    coffer("hold", "place", "acme", "image.generate", "--amount", "20", "--member", "mira")
 
     [limit] = json_of(coffer, "limits", "show", "acme")["data"]
     table = coffer("limits", "show", "acme").out
@@ -150,8 +150,8 @@ def test_a_dispute_is_opened_with_an_explanation_and_upheld(
 ) -> None:
     import io
 
-    coffer("holds", "place", "acme", "image.generate", "--amount", "40")
-    charge = json_of(coffer, "holds", "capture", "acme", "hold-3", "40")["charge_id"]
+    coffer("hold", "place", "acme", "image.generate", "--amount", "40")
+    charge = json_of(coffer, "hold", "capture", "acme", "hold-3", "40")["charge_id"]
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"line one\nline two\n")))
 
     opened = json_of(coffer, "dispute", "open", "acme", charge, "--evidence", "-")
@@ -180,7 +180,7 @@ def test_credits_are_adjusted_voided_and_large_adjustments_wait(coffer: Coffer) 
 
 def test_an_account_is_suspended_and_resumed(coffer: Coffer) -> None:
     json_of(coffer, "suspend", "acme", "--reason", "unpaid")
-    hold = refused(coffer("holds", "place", "acme", "image.generate", "--amount", "1"))
+    hold = refused(coffer("hold", "place", "acme", "image.generate", "--amount", "1"))
     json_of(coffer, "resume", "acme", "--reason", "paid")
 
     assert "suspended" in hold
@@ -213,10 +213,10 @@ def test_people_and_paperwork_are_set_and_shown(coffer: Coffer) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("holds", "place", "acme", "image.generate"),
-        ("holds", "place", "acme", "image.generate", "--amount", "1", "--lasts", "86401"),
-        ("holds", "show", "acme", "nine"),
-        ("holds", "capture", "acme", "hold-9", "1"),
+        ("hold", "place", "acme", "image.generate"),
+        ("hold", "place", "acme", "image.generate", "--amount", "1", "--lasts", "86401"),
+        ("hold", "show", "acme", "nine"),
+        ("hold", "capture", "acme", "hold-9", "1"),
         ("limits", "set", "acme", "day", "--window", "year", "--cap", "1"),
         ("limits", "remove", "acme", "day"),
         ("plan", "assign", "acme", "nobody-published-this"),
@@ -232,7 +232,7 @@ def test_people_and_paperwork_are_set_and_shown(coffer: Coffer) -> None:
         ("quote", "acme", "music.generate", "-m", "units=1"),
         ("balance", "acme", "--at-version", "99"),
         ("limits", "show", "acme", "--as-of", "yesterday"),
-        ("holds", "show", "nobody"),
+        ("hold", "show", "nobody"),
     ],
     ids=" ".join,
 )

@@ -30,8 +30,8 @@ def studio(coffer: Coffer, tmp_path: Path) -> Coffer:
 
 
 def test_a_work_is_shown_with_what_was_saved_and_what_it_cost(studio: Coffer) -> None:
-    hold = json_of(studio, "holds", "place", "acme", "image.generate", "--amount", "5", "--work", "poster")
-    json_of(studio, "holds", "capture", "acme", hold["hold_id"], "3")
+    hold = json_of(studio, "hold", "place", "acme", "image.generate", "--amount", "5", "--work", "poster")
+    json_of(studio, "hold", "capture", "acme", hold["hold_id"], "3")
 
     shown = json_of(studio, "work", "show", "acme", "poster")
     table = studio("work", "show", "acme", "poster").out
