@@ -114,6 +114,9 @@ class Settings(BaseSettings):
         default=None, min_length=32, description="at least 32 characters would be right"
     )
 
+    # Where `coffer checkpoint` keeps what it signed: better a disk, or a mounted store, that the database's owner cannot write.
+    checkpoint_directory: Path | None = None
+
     # 0: the first free port is taken and kept for the next start.
     local_postgres_port: Port = 0
     local_kafka_port: Port = 0
@@ -159,6 +162,11 @@ class Settings(BaseSettings):
     def cache(self) -> Path:
         """Where downloads are kept: `cache_directory`, or `cache` in the state directory."""
         return self.cache_directory or self.state_directory / "cache"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints are kept: `checkpoint_directory`, or `checkpoints` in the state directory."""
+        return self.checkpoint_directory or self.state_directory / "checkpoints"
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:

@@ -18,16 +18,21 @@ def verify(
 ) -> None:
     """Replay every account and compare heads, hashes, index, positions, statement and stream records. Exit 1 on a difference.
 
+    Rows that agree do not say who wrote them: events newer than the newest checkpoint are told as unwitnessed, and
+    `coffer checkpoint --check` compares the rest with what was signed.
+
     Example: coffer verify --team acme
     """
     import msgspec
 
     from domain.errors import Unknown, UnknownTeam
+    from infra.checkpoints import Checkpoints
     from infra.cli.session import Ticker
     from infra.postgres.verification import verify as verify_ledger
 
     ticker = Ticker()
     with wired() as wiring:
+        newest = Checkpoints(wiring.settings.checkpoints).newest_of(wiring.shards)
         if shard is not None and shard >= wiring.shards.count:
             raise Unknown(f"shard {shard} does not exist: 0 to {wiring.shards.count - 1} would be right")
         told = verify_ledger(
@@ -42,11 +47,14 @@ def verify(
             f"team {team[:128]!r} has no account, so nothing was verified; without --team, events without account are found"
         )
     findings = [msgspec.to_builtins(finding) for finding in told.findings]
+    told_in_part = team is not None or shard is not None or not told.is_complete
+    witnessed = sum(newest.checkpoint.positions) if newest else 0
     summary: dict[str, object] = {
         "teams": told.teams,
         "events": told.events,
         "differences": len(findings),
         "complete": told.is_complete,
+        **({} if told_in_part else {"unwitnessed": told.events_in_log - witnessed}),
         "seconds": f"{told.seconds:.1f}",
     }
     if output is Output.json:

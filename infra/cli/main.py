@@ -16,6 +16,7 @@ from infra.cli import (
     archive,
     audit,
     catalogue,
+    checkpoints,
     demo,
     disputes,
     export,
@@ -102,6 +103,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         works.contexts,
         works.signing_key,
         works.verify_handover,
+        checkpoints.verify_bundle,
     ),
     "Change": (
         accounts.suspend,
@@ -122,6 +124,8 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Stream": (stream.offset,),
     "Operate": (
         audit.verify,
+        checkpoints.checkpoint,
+        checkpoints.bundle,
         export.export,
         revenue.revenue,
         audit.rebuild,
