@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import psycopg
@@ -31,6 +31,11 @@ _ERASE_LETTERS = (
 _LEFT_BEHIND = (
     "DELETE FROM {} AS c USING shard_log AS l WHERE c.shard = %(shard)s AND c.team_id = %(team)s AND c.member = %(member)s"
     " AND l.shard = c.shard AND NOT l.lives_here"
+)
+# Nor is a digest left behind by which a text could be guessed: where the shard lives, the erasure changed those itself.
+_DIGESTS_LEFT_BEHIND = (
+    "DELETE FROM idempotency AS i USING shard_log AS l WHERE i.shard = %(shard)s AND i.team_id = %(team)s"
+    " AND position('\"work_version\"'::bytea IN i.answer) > 0 AND l.shard = i.shard AND NOT l.lives_here"
 )
 
 
@@ -79,8 +84,10 @@ class Erasures:
     def _erase_letters(self, erasure: Erasure) -> int:
         values = {"shard": erasure.shard, "team": erasure.team_id, "member": erasure.member}
         erased = 0
-        for name in self._shards.databases:
-            with self._shards.connection_to(name) as connection, connection.transaction():
+        with ExitStack() as opened:
+            # All of them before anything is erased: what a move copied before would come in after.
+            still = [opened.enter_context(self._standing_still(name)) for name in self._shards.databases]
+            for connection in still:
                 letters = connection.execute(_ERASE_LETTERS, values).fetchall()
                 # What was said of the record may repeat a part of it.
                 connection.cursor().executemany(
@@ -88,11 +95,26 @@ class Erasures:
                     " AND part = %s AND kafka_offset = %s",
                     letters,
                 )
-                for table in ("usage_context", "work_context"):
-                    connection.execute(_LEFT_BEHIND.format(table).encode(), values)
-            erased += len(letters)
+                erased += len(letters)
+                self._erase_left_behind(connection, erasure)
         self._note("letters_gone_at", erasure)
         return erased
+
+    @contextmanager
+    def _standing_still(self, name: str) -> Iterator[psycopg.Connection[TupleRow]]:
+        """A transaction until whose end no shard leaves that database; whoever only writes goes on."""
+        with self._shards.connection_to(name) as connection, connection.transaction():
+            connection.execute("SELECT FROM shard_log ORDER BY shard FOR KEY SHARE")
+            yield connection
+
+    def _erase_left_behind(self, connection: psycopg.Connection[TupleRow], erasure: Erasure) -> None:
+        """Copies of what was erased that lie where the shard does not live: it left them, or was on its way."""
+        values = {"shard": erasure.shard, "team": erasure.team_id, "member": erasure.member}
+        # A portion that is being copied is there for good first: it may have been read before the erasure.
+        connection.execute("SELECT FROM shard_arrival WHERE shard = %(shard)s FOR UPDATE", values)
+        for table in ("usage_context", "work_context"):
+            connection.execute(_LEFT_BEHIND.format(table).encode(), values)
+        connection.execute(_DIGESTS_LEFT_BEHIND, values)
 
     def topics_emptied(self, erasures: Sequence[Erasure]) -> None:
         """The topics of dead letters were emptied after the letters were gone: nothing is left to do."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from time import monotonic, sleep
 from typing import NamedTuple
+from uuid import UUID
 
 import msgspec
 import psycopg
@@ -362,6 +363,8 @@ class _Moving:
 
     def _copy_contexts(self, until: int) -> None:
         """A context is stored with the event of its usage, so those of a part of the log are found through its claims."""
+        # Whoever erases what a member wrote waits until this portion is there, or was through before it is read.
+        self._new.execute("SELECT FROM shard_arrival WHERE shard = %s FOR UPDATE", (self._shard,))
         after = self._contexts_copied()
         upto = min(after + PORTION_EVENTS, until)
         query = sql.SQL(
@@ -447,7 +450,7 @@ class _Moving:
                 self._copy(table, self._whole())
                 self._compare(table)
             self._copy_other_positions()
-            self._erase_contexts()
+            self._match_erased_contexts()
             self._check_heads(position)
             self._new.execute(
                 "UPDATE shard_log SET position = %s, moved_to = NULL WHERE shard = %s",
@@ -465,19 +468,23 @@ class _Moving:
         self._new.execute(sql.SQL("DELETE FROM tracking WHERE {}").format(others))
         self._copy("tracking", others)
 
-    def _erase_contexts(self) -> None:
-        """Contexts that were copied before they were erased in the old home are gone here, too."""
+    def _match_erased_contexts(self) -> None:
+        """Of members whose contexts were erased at any time, exactly those are here that the old home has.
+
+        One that was copied before it was erased is gone; one that was written later, and went with the copies, is here again.
+        """
         erased = self._old.execute(
             "SELECT DISTINCT team_id, member FROM context_erasure WHERE shard = %s", (self._shard,)
         ).fetchall()
         for team_id, member in erased:
-            own = (self._shard, team_id, member)
-            where = "WHERE shard = %s AND team_id = %s AND member = %s"
-            kept = self._old.execute(f"SELECT usage_key FROM usage_context {where}", own).fetchall()  # noqa: S608 - from constants
-            self._new.execute(
-                f"DELETE FROM usage_context {where} AND NOT usage_key = ANY(%s)",  # noqa: S608 - from constants
-                (*own, [key for (key,) in kept]),
+            kept, copied = (
+                _keys_of_contexts(each, self._shard, team_id, member) for each in (self._old, self._new)
             )
+            query = "DELETE FROM usage_context WHERE shard = %s AND usage_key = ANY(%s)"
+            self._new.execute(query, (self._shard, list(copied - kept)))
+            if missing := kept - copied:
+                which = sql.SQL("shard = {} AND usage_key = ANY({})").format(self._shard, list(missing))
+                self._copy(_CONTEXTS, which)
 
     def _compare(self, table: str) -> None:
         count = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(sql.Identifier(table), self._whole())
@@ -604,6 +611,14 @@ class _Moving:
 def _clock(connection: Connection) -> datetime:
     now: datetime = _only(connection, "SELECT clock_timestamp()")[0]
     return now
+
+
+def _keys_of_contexts(connection: Connection, shard: int, team_id: str, member: str) -> set[UUID]:
+    rows = connection.execute(
+        "SELECT usage_key FROM usage_context WHERE shard = %s AND team_id = %s AND member = %s",
+        (shard, team_id, member),
+    ).fetchall()
+    return {key for (key,) in rows}
 
 
 def _forgotten(left: Connection, shard: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,16 +11,27 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from domain.account.events import ContextErased
+from domain.bundles import Checked
 from domain.commands import EraseContexts, SaveWorkStep, StartWork
 from domain.work.texts import WorkText
+from infra.bundles import check_bundle, write_bundle
+from infra.checkpoints import CheckpointOnFile, Checkpoints
 from infra.kafka.erasing import finish_erasures
+from infra.postgres.read_models import PostgresStatement
 from infra.postgres.verification import verify
+from infra.postgres.witnessing import compare_leaves
+from infra.project import ProjectorLoop
+from infra.relay import Relay, RelayTopics
+from infra.signing import SigningKey
 from infra.topics import dead_letter_topic
+from tests.conftest import MakeTopic
 from tests.infra.stored import rows
+from tests.infra.test_chain_in_sql import documented_query
 from tests.streams_on_kafka import Stream, usage_value
 
 CANARY = "zebra-in-a-teacup-417"
 CONTEXT = {"prompt": f"a {CANARY}", "files": [f"{CANARY}.png"]}
+KEY = SigningKey(b"the key of this ledger, thirty-two bytes or more")
 
 
 def tables_with(url: str, words: str) -> list[str]:
@@ -101,6 +113,97 @@ def test_i23_forgetting_a_member_leaves_no_byte_of_what_was_written(
     event = msgspec.json.decode(told_so[0][0], type=ContextErased)
     assert (event.member, event.contexts, event.work_texts) == ("mira", 3, 2)
     assert answer.version > 1
+
+
+class Books:
+    """Checkpoints and bundles of the team, in files."""
+
+    def __init__(self, told: Stream, directory: Path) -> None:
+        self._shards = told.shards
+        self._directory = directory
+        self._checkpoints = Checkpoints(directory / "checkpoints")
+
+    def checkpoint(self) -> CheckpointOnFile:
+        """One more."""
+        return self._checkpoints.make(self._shards, KEY)
+
+    def bundle(self, name: str) -> Path:
+        """A bundle of the team as of now, against the newest checkpoint."""
+        out = self._directory / name
+        write_bundle(self._shards, "acme", KEY, self._checkpoints.newest(), out)
+        return out
+
+    def with_words(self) -> list[str]:
+        """The files that have the words in them."""
+        files = [each for each in self._directory.rglob("*") if each.is_file()]
+        assert files
+        return [each.name for each in files if CANARY.encode() in each.read_bytes()]
+
+
+def checked(bundle: Path) -> Checked:
+    """What somebody finds who has the file and the public key."""
+    told = check_bundle(bundle, [KEY.public_key])
+    assert told.differences == []
+    return told
+
+
+def test_i11_i23_after_an_erasure_chain_totals_statements_and_bundles_still_verify(
+    told: Stream, tmp_path: Path
+) -> None:
+    books = Books(told, tmp_path)
+    ProjectorLoop(told.shards).catch_up()
+    statement = PostgresStatement(told.shards)
+    balance = "SELECT team_id, settled_micros, debt_micros FROM account_balance ORDER BY 1"
+    witnessed = books.checkpoint()
+    before = books.bundle("before")
+    lines, sums = statement.page("acme").rows, rows(told.database_url, balance)
+    covered = checked(before)
+
+    told.command(EraseContexts(team_id="acme", member="mira", reason="asked for it"))
+    told.work()
+    ProjectorLoop(told.shards).catch_up()
+    after = books.bundle("after")
+
+    assert verify(told.shards).findings == []
+    assert rows(told.database_url, documented_query()) == []
+    assert (statement.page("acme").rows, rows(told.database_url, balance)) == (lines, sums)
+    assert len(lines) > 0
+    # One made before says what it said; one made after proves the same events, and the erasure is newer than the checkpoint.
+    assert checked(before) == covered
+    assert covered.unwitnessed == 0
+    assert sum(each.verified for each in checked(after).streams) == sum(
+        each.verified for each in covered.streams
+    )
+    assert checked(after).unwitnessed == 1
+    assert compare_leaves(told.shards, witnessed.checked_leaves()).astray == []
+    books.checkpoint()
+    assert checked(books.bundle("witnessed")).unwitnessed == 0
+    assert books.with_words() == []
+
+
+def test_i23_neither_our_topics_nor_any_line_of_a_log_ever_has_a_word_of_a_context(
+    told: Stream, topic: MakeTopic, capfd: pytest.CaptureFixture[str], run_directory: Path
+) -> None:
+    outgoing = RelayTopics(topic(1, "ledger"), topic(1, "alerts"))
+    mira: dict[str, Any] = {"member": "mira", "context": CONTEXT, "work": "cup", "step": "draft"}
+    told.use("charged by a process", 4, **mira)
+    told.use("parked by a process", 4, action="nobody.sells_it", **mira)
+    assert told.spawn().wait(60) == 0
+    told.command(EraseContexts(team_id="acme", member="mira"))
+    assert told.spawn().wait(60) == 0
+
+    Relay(told.shards, told.bootstrap, outgoing).catch_up()
+
+    sent = values_in(told, outgoing.ledger)
+    assert any(b"ContextErased" in each for each in sent)
+    assert not [each for each in sent + values_in(told, outgoing.alerts) if CANARY.encode() in each]
+    assert not [each for each in values_in(told, dead_letter_topic(told.topic)) if CANARY.encode() in each]
+    assert tables_with(told.database_url, CANARY) == []
+    said = capfd.readouterr()
+    assert '"event"' in said.err
+    assert CANARY not in said.out + said.err
+    logs = [each for each in run_directory.rglob("log") if each.is_file()]
+    assert not [each.name for each in logs if CANARY.encode() in each.read_bytes()]
 
 
 def test_other_members_other_teams_and_what_was_found_of_offsets_stay(told: Stream) -> None:
