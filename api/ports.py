@@ -310,19 +310,19 @@ class ContextFound(NamedTuple):
 
 
 class ContextsOnFile(NamedTuple):
-    """Contexts in a fixed order; whether there are more."""
+    """Contexts in a fixed order, and the place from which the search goes on; no place, when all were looked at."""
 
     found: list[ContextFound]
     account_version: int
     position: int
-    more: bool
+    place: str | None
 
 
 class WorkReads(Protocol):
     """Reads of a team's works and contexts; called in a thread. Raises, everywhere: UnknownTeam, Busy."""
 
-    def works(self, team_id: str, *, after: int = 0, limit: int = 100) -> WorksOnFile:
-        """The team's works by id, beyond the first so many."""
+    def works(self, team_id: str, *, after: str = "", limit: int = 100) -> WorksOnFile:
+        """The team's works by id, from the one after ``after``."""
         ...
 
     def work(self, team_id: str, work_id: str) -> WorkOnFile:
@@ -338,9 +338,18 @@ class WorkReads(Protocol):
         ...
 
     def search(
-        self, team_id: str, asked: ContextQuery, *, after: int = 0, limit: int = 100
+        self,
+        team_id: str,
+        asked: ContextQuery,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+        looked_max: int | None = None,
     ) -> ContextsOnFile:
-        """Contexts in which the words are found, beyond the first so many; in no other team's."""
+        """Contexts in which the words are found, beyond a place that was told before; in no other team's.
+
+        At most so many contexts are looked at, all of the team's by default: what was found by then is the answer.
+        """
         ...
 
     def context(self, team_id: str, charge_id: str) -> bytes | None:

@@ -16,7 +16,7 @@ from api.answers_works import (
     WorkAnswer,
     WorksAnswer,
 )
-from api.cursors import CURSOR_LENGTH_MAX, LIMIT_DEFAULT, LIMIT_MAX, Cursors
+from api.cursors import CURSOR_LENGTH_MAX, LIMIT_DEFAULT, LIMIT_MAX, LONG_CURSOR_LENGTH_MAX, Cursors
 from api.fields import Id
 from api.guard import GuardedRoute
 from api.narrowing import own_texts
@@ -26,6 +26,16 @@ from projections.contexts import ContextField
 
 Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX, description="Rows at most.")]
 After = Annotated[str | None, Query(max_length=CURSOR_LENGTH_MAX, description="`next` of the page before.")]
+AfterContext = Annotated[
+    str | None,
+    Query(
+        max_length=LONG_CURSOR_LENGTH_MAX,
+        description="`next` of the page before: one request looks at so many contexts only, so a page may have fewer"
+        " rows than asked for, or none, and go on.",
+    ),
+]
+LOOKED_MAX = 5_000
+"""So many contexts are looked at for one page: a search in a long history is cut into requests of bounded work."""
 
 
 def work_read_routes(works: WorkReads, cursors: Cursors) -> APIRouter:
@@ -35,9 +45,10 @@ def work_read_routes(works: WorkReads, cursors: Cursors) -> APIRouter:
     @router.get("/works", name="list_works", operation_id="list_works")
     async def list_works(team_id: TeamPath, limit: Limit = LIMIT_DEFAULT, after: After = None) -> WorksAnswer:
         """The team's works, by id."""
-        place = cursors.read(after, team_id, "works", {}) if after else 0
+        place = cursors.read_text(after, team_id, "works by id", {}) if after else ""
         told = await asyncio.to_thread(works.works, team_id, after=place, limit=limit)
-        following = cursors.write(place + limit, team_id, "works", {}) if told.more else None
+        last = told.works[-1].work_id if told.more else None
+        following = None if last is None else cursors.write(last, team_id, "works by id", {})
         return WorksAnswer.of(team_id, told, following)
 
     @router.get("/works/{work_id}", name="read_work", operation_id="read_work")
@@ -81,19 +92,22 @@ def _context_routes(router: APIRouter, works: WorkReads, cursors: Cursors) -> No
         field: Annotated[ContextField | None, Query(alias="in", description="Look here only.")] = None,
         member: Annotated[Id | None, Query(description="Of this member only.")] = None,
         limit: Limit = LIMIT_DEFAULT,
-        after: After = None,
+        after: AfterContext = None,
     ) -> ContextsAnswer:
         """Contexts of usage and texts of works of this team in which the words stand: prompt, file, link, version, audience."""
         filters = {"q": q, "in": field, "member": member}
-        place = cursors.read(after, team_id, "contexts", filters) if after else 0
+        place = cursors.read_text(after, team_id, "contexts by id", filters) if after else None
         asked = ContextQuery(q, field, member)
-        told = await asyncio.to_thread(works.search, team_id, asked, after=place, limit=limit)
+        told = await asyncio.to_thread(
+            works.search, team_id, asked, after=place, limit=limit, looked_max=LOOKED_MAX
+        )
+        following = told.place
         return ContextsAnswer(
             team_id=team_id,
             version=told.account_version,
             position=told.position,
             data=[ContextAnswer.of(each) for each in told.found],
-            next=cursors.write(place + limit, team_id, "contexts", filters) if told.more else None,
+            next=None if following is None else cursors.write(following, team_id, "contexts by id", filters),
         )
 
 

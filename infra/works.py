@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import islice
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from typing import NamedTuple
+from uuid import UUID
 
 from psycopg import Cursor
 from psycopg.rows import TupleRow, tuple_row
@@ -38,7 +38,7 @@ TEXTS_MAX = 200
 """So many of the newest texts of a work are told."""
 
 SCAN_ROWS = 500
-"""So many contexts are looked at together."""
+"""So many contexts are fetched together."""
 
 
 class _Reading(NamedTuple):
@@ -54,12 +54,12 @@ class WorkDesk:
     def __init__(self, shards: ShardMap) -> None:
         self._shards = shards
 
-    def works(self, team_id: str, *, after: int = 0, limit: int = 100) -> WorksOnFile:
-        """The team's works by id, beyond the first so many."""
+    def works(self, team_id: str, *, after: str = "", limit: int = 100) -> WorksOnFile:
+        """The team's works by id, from the one after ``after``."""
         with self._team(team_id) as reading:
             reading.cursor.execute(
-                "SELECT work_id FROM work_head WHERE shard = %s AND team_id = %s ORDER BY work_id LIMIT %s OFFSET %s",
-                (reading.shard, team_id, limit + 1, after),
+                "SELECT work_id FROM work_head WHERE shard = %s AND team_id = %s AND work_id > %s ORDER BY work_id LIMIT %s",
+                (reading.shard, team_id, after, limit + 1),
             )
             ids = [work_id for (work_id,) in reading.cursor.fetchall()]
             works = [
@@ -104,14 +104,33 @@ class WorkDesk:
             return event
 
     def search(
-        self, team_id: str, asked: ContextQuery, *, after: int = 0, limit: int = 100
+        self,
+        team_id: str,
+        asked: ContextQuery,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+        looked_max: int | None = None,
     ) -> ContextsOnFile:
-        """Texts of works and contexts of usage in which the words are found, beyond the first so many; in no other team's."""
-        with self._team(team_id) as reading:
-            rows = _contexts(reading, team_id, asked)
-            holding = (row for row in rows if found_in(row.context, asked.text, asked.field))
-            found = list(islice(holding, after, after + limit + 1))
-        return ContextsOnFile(found[:limit], reading.account.version, reading.position, len(found) > limit)
+        """Texts of works, then contexts of usage, in which the words are found; in no other team's.
+
+        At most so many are looked at, and the search goes on from the place of the answer: what lies before it is passed over by
+        an index, and what is erased meanwhile moves nothing.
+        """
+        found: list[ContextFound] = []
+        place = None
+        with (
+            self._team(team_id) as reading,
+            closing(_contexts(reading, team_id, asked, after)) as contexts,
+        ):
+            for looked, (at, context) in enumerate(contexts):
+                if len(found) == limit or looked == looked_max:
+                    place = after
+                    break
+                after = at
+                if context is not None and found_in(context.context, asked.text, asked.field):
+                    found.append(context)
+        return ContextsOnFile(found, reading.account.version, reading.position, place)
 
     def context(self, team_id: str, charge_id: str) -> bytes | None:
         """The context of a usage record of the team as it was received; None when there is none, or no more."""
@@ -179,25 +198,55 @@ def _texts(reading: _Reading, work: Work) -> list[TextOnFile]:
     return [TextOnFile(version, step, member, read_text(text)) for version, step, member, text in rows]
 
 
-def _contexts(reading: _Reading, team_id: str, asked: ContextQuery) -> Iterator[ContextFound]:
-    """Texts of works, then contexts of usage, in a fixed order; some that do not hold the words are among them."""
+def _contexts(
+    reading: _Reading, team_id: str, asked: ContextQuery, after: str | None
+) -> Generator[tuple[str, ContextFound | None], None, None]:
+    """Each context beyond the place, by its own place, in a fixed order; only those that may hold the words are told."""
     pattern = asked.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     values = {"shard": reading.shard, "team": team_id, "member": asked.member, "pattern": f"%{pattern}%"}
-    for name, query in _QUERIES.items():
-        with reading.cursor.connection.cursor(name, row_factory=tuple_row) as rows:
+    begun = "" if after is None else after[0]
+    for kind, (query, beginning) in _IN_ORDER.items():
+        if kind < begun or (kind == _NOBODYS and asked.member is not None):
+            continue
+        first, second = _read_place(after) if after is not None and kind == begun else beginning
+        with reading.cursor.connection.cursor(f"contexts {kind}", row_factory=tuple_row) as rows:
             rows.itersize = SCAN_ROWS
-            rows.execute(query.encode(), values)
-            yield from (ContextFound._make((*row[:-1], bytes(row[-1]))) for row in rows)
+            rows.execute(query.encode(), values | {"first": first, "second": second})
+            for own_first, own_second, *row, context in rows:
+                told = None if context is None else ContextFound._make((*row, bytes(context)))
+                yield f"{kind} {own_first} {own_second}", told
+
+
+def _read_place(place: str) -> tuple[str, str]:
+    """Where in its part of the order the place lies."""
+    _, _, rest = place.partition(" ")
+    first, _, second = rest.rpartition(" ")
+    return first, second
 
 
 # A text that is escaped in JSON does not read as it is sought: whatever has a backslash is looked at by us.
-_HOLDS = (
-    " WHERE shard = %(shard)s AND team_id = %(team)s AND (%(member)s::text IS NULL OR member = %(member)s)"
-    " AND (convert_from(context, 'UTF8') ILIKE %(pattern)s OR position('\\x5c'::bytea IN context) > 0)"
+_IF_IT_HOLDS = (
+    "CASE WHEN convert_from(context, 'UTF8') ILIKE %(pattern)s OR position('\\x5c'::bytea IN context) > 0"
+    " THEN context END"
 )
-_QUERIES = {
-    "texts_of_works": "SELECT work_id, version, step, NULL, member, context FROM work_context"  # noqa: S608 - from constants
-    f"{_HOLDS} ORDER BY work_id, version",
-    "contexts_of_usage": "SELECT NULL, NULL, NULL, replace(usage_key::text, '-', ''), member, context FROM usage_context"  # noqa: S608 - from constants
-    f"{_HOLDS} ORDER BY usage_key",
+_OF_WORKS = (
+    f"SELECT work_id, version::text, work_id, version, step, NULL, member, {_IF_IT_HOLDS} FROM work_context AS c"  # noqa: S608 - from constants
+    " WHERE shard = %(shard)s AND team_id = %(team)s AND (%(member)s::text IS NULL OR member = %(member)s)"
+    " AND (work_id, version) > (%(first)s, %(second)s::bigint) ORDER BY c.work_id, c.version"
+)
+_OF_USAGE = (
+    "SELECT coalesce(member, ''), usage_key::text, NULL, NULL, NULL, replace(usage_key::text, '-', ''), member,"  # noqa: S608 - from constants
+    f" {_IF_IT_HOLDS} FROM usage_context AS c WHERE shard = %(shard)s AND team_id = %(team)s AND {{}}"
+    " ORDER BY c.member, c.usage_key"
+)
+_OF_MEMBERS = _OF_USAGE.format(
+    "(member, usage_key) > (%(first)s, %(second)s::uuid) AND (%(member)s::text IS NULL OR member = %(member)s)"
+)
+_OF_NOBODY = _OF_USAGE.format("member IS NULL AND usage_key > %(second)s::uuid")
+_NOBODYS, _FIRST_KEY = "3", str(UUID(int=0))
+# The parts of the order: how the rest of each is read, and where it begins. Nobody's come last, as NULL comes after every member.
+_IN_ORDER = {
+    "1": (_OF_WORKS, ("", "0")),
+    "2": (_OF_MEMBERS, ("", _FIRST_KEY)),
+    _NOBODYS: (_OF_NOBODY, ("", _FIRST_KEY)),
 }

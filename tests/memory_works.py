@@ -27,10 +27,10 @@ class MemoryWorks:
     def __init__(self, memory: MemoryLedger) -> None:
         self._memory = memory
 
-    def works(self, team_id: str, *, after: int = 0, limit: int = 100) -> WorksOnFile:
+    def works(self, team_id: str, *, after: str = "", limit: int = 100) -> WorksOnFile:
         """The team's works by id."""
         team = self._team(team_id)
-        works = [copy_of(team.works[work_id]) for work_id in sorted(team.works)][after:]
+        works = [copy_of(team.works[work_id]) for work_id in sorted(team.works) if work_id > after]
         return WorksOnFile(works[:limit], team.account.version, self._position(team_id), len(works) > limit)
 
     def work(self, team_id: str, work_id: str) -> WorkOnFile:
@@ -67,18 +67,27 @@ class MemoryWorks:
         return event
 
     def search(
-        self, team_id: str, asked: ContextQuery, *, after: int = 0, limit: int = 100
+        self,
+        team_id: str,
+        asked: ContextQuery,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+        looked_max: int | None = None,
     ) -> ContextsOnFile:
         """Texts of works in which the words are found; usage has no context here."""
         team = self._team(team_id)
-        found = [
-            ContextFound(work_id, kept.version, kept.step, None, kept.member, kept.text)
-            for (work_id, _), kept in sorted(team.texts.items())
-            if asked.member in (None, kept.member) and found_in(kept.text, asked.text, asked.field)
-        ][after:]
-        return ContextsOnFile(
-            found[:limit], team.account.version, self._position(team_id), len(found) > limit
-        )
+        looked = int(after or 0)
+        found: list[ContextFound] = []
+        texts = sorted(team.texts.items())
+        last = len(texts) if looked_max is None else min(len(texts), looked + looked_max)
+        while looked < last and len(found) < limit:
+            (work_id, _), kept = texts[looked]
+            looked += 1
+            if asked.member in (None, kept.member) and found_in(kept.text, asked.text, asked.field):
+                found.append(ContextFound(work_id, kept.version, kept.step, None, kept.member, kept.text))
+        place = str(looked) if looked < len(texts) else None
+        return ContextsOnFile(found, team.account.version, self._position(team_id), place)
 
     def context(self, team_id: str, charge_id: str) -> bytes | None:
         """None: usage has no context here."""
