@@ -245,6 +245,8 @@ class _Running:
         self._uncovered = self._peak = self._graduated = self._uses = 0
         self._run_out_at: datetime | None = None
         self._bite: Bite | None = None
+        # Before time passes: a lot that becomes effective may repay debt to its last micro-credit, and be gone.
+        self._seen()
         self._keep(self._decision(at))
 
     def top_up(self, amount_micros: int) -> None:

@@ -225,6 +225,20 @@ def test_coverage_tells_which_lot_pays_how_much() -> None:
     }
 
 
+def test_a_lot_that_begins_before_the_plan_and_repays_debt_to_its_end_is_told_with_its_terms() -> None:
+    account = AnAccount()
+    account.granted("later", 3, "2026-11-01 00:00", effective_at="2026-11-02 00:00")
+    account.used("r1", 10, occurred="2026-11-01 06:00")
+    steps = all_steps(account, [], 1)
+
+    course = run_course(account.account, account.catalogue, account.index, when(AT), steps, when(AT))
+
+    assert [(each.lot.effective_at, each.amount_micros) for each in course.covered] == [
+        (when("2026-11-02 00:00"), micros(3))
+    ]
+    assert course.debt_micros == micros(7)
+
+
 def test_the_first_limit_to_bite_is_named_with_the_day_and_whom_it_stops() -> None:
     account = AnAccount()
     account.bought("A", 500, "2026-11-02 00:00")
