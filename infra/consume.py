@@ -40,6 +40,7 @@ from infra.postgres.batch_stores import AnyTransaction, BatchStores
 from infra.postgres.batch_writer import EarlierBatchLost
 from infra.postgres.connections import Timeouts
 from infra.postgres.dead_letters import DeadLetters
+from infra.postgres.frozen import SILENT_MILLISECONDS_MAX, WORKER, end_frozen_workers
 from infra.postgres.shards import ShardMap
 from infra.postgres.stream_state import Outcomes, StreamState
 from infra.settings import Settings
@@ -48,9 +49,6 @@ from infra.topics import PAYMENTS, USAGE
 GROUP = "coffer-consume"
 CRASHES_MAX = 3
 """A record on which a worker died this often stops its partition."""
-
-IDLE_IN_TRANSACTION_MILLISECONDS_MAX = 10_000
-"""A worker that freezes inside a transaction holds its accounts no longer than this; deciding takes far less."""
 
 POLL_MILLISECONDS = 200
 AWAY_SECONDS_MAX = 5.0
@@ -126,12 +124,12 @@ class _Ledger:
 
     def __init__(self, settings: Settings, database_url: str) -> None:
         timeouts = Timeouts.of(settings)
-        idle = min(timeouts.idle_in_transaction_milliseconds, IDLE_IN_TRANSACTION_MILLISECONDS_MAX)
+        idle = min(timeouts.idle_in_transaction_milliseconds, SILENT_MILLISECONDS_MAX)
         self.shards = ShardMap(
             database_url,
             others=settings.other_databases,
             timeouts=timeouts._replace(idle_in_transaction_milliseconds=idle),
-            application_name="coffer-consume",
+            application_name=WORKER,
             connections_max=settings.database_connections_max,
         )
         self.store = BatchStores(self.shards)
@@ -186,6 +184,7 @@ class StreamWorker:
         self._moved_at: dict[PartitionKey, tuple[int, float]] = {}
         self._held_back_since: dict[PartitionKey, float] = {}
         self._letters_waiting = True
+        self._waits_for_others = False
         self._sent: _Sent | None = None
         self._pace = BatchPace(settings.batch_records_max, settings.batch_hold_milliseconds)
         self._drained = False
@@ -202,6 +201,7 @@ class StreamWorker:
             except (Busy, OutcomeUnknown, psycopg.OperationalError, psycopg.InterfaceError) as error:
                 failures += 1
                 self._away("ledger_away", error, failures)
+                self._waits_for_others = isinstance(error, Busy)
                 self._close_ledger()
                 self._forget()
             except (SourceAway, KafkaError) as error:
@@ -225,6 +225,10 @@ class StreamWorker:
             self._confirm()
             return
         ledger = self._ledger
+        if self._waits_for_others:
+            # One of them may have frozen, and ours are the records that it has not settled.
+            end_frozen_workers(ledger.shards, ledger.shards.databases)
+            self._waits_for_others = False
         self._check_clock(ledger)
         source = self._source
         try:

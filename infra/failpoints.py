@@ -1,6 +1,7 @@
-"""Named places at which a test may kill this process; without the variable they cost one comparison.
+"""Named places at which a test may kill or freeze this process; without the variable they cost one comparison.
 
-`COFFER_FAILPOINT=batch.before_commit:3` sends SIGKILL to the process when it passes that place for the third time.
+`COFFER_FAILPOINT=batch.before_commit:3` sends SIGKILL to the process when it passes that place for the third time;
+`batch.before_commit:3:freeze` sends SIGSTOP instead.
 """
 
 from __future__ import annotations
@@ -82,20 +83,22 @@ class UnknownFailpoint(RuntimeError):
     """The variable names a place that does not exist, so the test that set it would prove nothing."""
 
 
-def _armed(value: str) -> tuple[str, int]:
-    name, _, count = value.partition(":")
+def _armed(value: str) -> tuple[str, int, signal.Signals]:
+    name, count, what = (*value.split(":"), "", "")[:3]
     if name and name not in NAMES:
         raise UnknownFailpoint(f"{VARIABLE}={value!r}: {name!r} is none of {', '.join(NAMES)}")
-    return name, int(count or 1)
+    if what not in ("", "freeze"):
+        raise UnknownFailpoint(f"{VARIABLE}={value!r}: {what!r} is not 'freeze'")
+    return name, int(count or 1), signal.SIGSTOP if what else signal.SIGKILL
 
 
-_name, _left = _armed(os.environ.get(VARIABLE, ""))
+_name, _left, _signal = _armed(os.environ.get(VARIABLE, ""))
 
 
 def hit(name: str) -> None:
-    """The process is gone if this was the place and the time it was asked to die."""
+    """The process is gone, or frozen, if this was the place and the time it was asked for."""
     global _left  # noqa: PLW0603 - a count of the process, like the variable that sets it
     if name == _name:
         _left -= 1
         if _left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), _signal)

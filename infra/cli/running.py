@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,9 @@ from infra.cli.session import (
 
 if TYPE_CHECKING:
     from infra.postgres.stream_state import StreamState
+    from infra.wiring import Wiring
+
+AWAY_SECONDS_MAX = 5.0
 
 
 class Stream(StrEnum):
@@ -47,6 +51,7 @@ def serve(
 
     log_to_stderr()
     with wired() as wiring:
+        _wait_for_database(wiring)
         settings = wiring.settings
         serve_api(wiring.api(), host or settings.api_host, settings.api_port if port is None else port)
 
@@ -133,6 +138,7 @@ def project(
         if once:
             note(f"{ProjectorLoop(wiring.shards).catch_up()} events taken into the read models")
         else:
+            _wait_for_database(wiring)
             run(wiring.shards)
 
 
@@ -161,6 +167,7 @@ def tick(
     ticker = Ticker()
     with wired() as wiring:
         if every is not None:
+            _wait_for_database(wiring)
             closer, keeper = Closer(wiring.shards), Keeper(wiring.shards)
             told = run(wiring.ledger_store, wiring.due_teams, every, keeper, closer)
             fields, failed = msgspec.to_builtins(told), told.failed
@@ -195,7 +202,25 @@ def relay(
         if once:
             note(f"{Relay(wiring.shards, wiring.kafka_bootstrap).catch_up()} events sent")
         else:
+            _wait_for_database(wiring)
             run(wiring.shards, wiring.kafka_bootstrap)
+
+
+def _wait_for_database(wiring: Wiring) -> None:
+    """The database has answered. A service waits for it at its start as it does later: both may start at the same moment."""
+    import psycopg
+    import structlog
+
+    wait = 0.1
+    while True:
+        try:
+            _ = wiring.shards
+        except psycopg.OperationalError as error:
+            structlog.get_logger("start").warning("database_away", error=str(error), wait_seconds=wait)
+            time.sleep(wait)
+            wait = min(wait * 2, AWAY_SECONDS_MAX)
+        else:
+            return
 
 
 def migrate() -> None:

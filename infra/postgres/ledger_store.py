@@ -29,6 +29,7 @@ from infra.postgres.appending import AccountWrite, HeadMoved, Rows, append, new_
 from infra.postgres.archived import refuse_archived
 from infra.postgres.connections import NOT_REACHED
 from infra.postgres.documents import file_documents
+from infra.postgres.frozen import end_frozen_workers
 from infra.postgres.heads import Head, StoredIndex, load_heads
 from infra.postgres.issuer_heads import PostgresNumbers
 from infra.postgres.mapper import ACCOUNT_SHAPES
@@ -84,6 +85,8 @@ class PostgresLedgerStore:
         except NOT_REACHED as error:
             if committing and not isinstance(error, errors.QueryCanceled):
                 raise OutcomeUnknown(f"the answer to COMMIT for team {team_id!r} was lost") from error
+            if wait and isinstance(error, errors.LockNotAvailable):
+                end_frozen_workers(self._shards, [self._shards.home_of(shard)])
             raise Busy(f"the account of team {team_id!r} could not be reached in time: {error}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -140,6 +141,26 @@ def test_z1_a_worker_that_was_frozen_until_its_partitions_moved_is_fenced(stream
         assert frozen.wait(30) == 0
 
     assert stream.charges("acme") + stream.charges("globex") == 1_500
+
+
+@pytest.mark.parametrize("place", ["batch.before_commit", "batch.after_events"])
+def test_z1_a_worker_that_freezes_inside_a_transaction_gives_its_accounts_back(
+    stream: Stream, place: str
+) -> None:
+    """Z1, I4: the server alone would wait for ever for the next byte of a COPY."""
+    frozen = stream.spawn(drained=False, failpoint=f"{place}:1:freeze", session_timeout_milliseconds=6_000)
+    try:
+        for number in range(20):
+            stream.use(f"r{number}", 1, partition=number % 2)
+        os.waitid(os.P_PID, frozen.pid, os.WSTOPPED)
+        with stream.start(session_timeout_milliseconds=6_000):
+            wait_until(lambda: stream.totals() == {"charged": {"": 20}}, 40)
+    finally:
+        frozen.send_signal(signal.SIGCONT)
+        frozen.terminate()
+        assert frozen.wait(30) == 0
+
+    assert stream.charges() == 20
 
 
 def reachable(asked: Callable[[], object]) -> object:
