@@ -69,17 +69,14 @@ def produce(bootstrap: str, topic: str, stream: Iterable[Sent], look: Callable[[
     return sent
 
 
-def usage_producer(bootstrap: str, linger_milliseconds: int = 20) -> KafkaProducer:
-    """A producer that neither loses nor doubles nor reorders what it was given, while it lives.
-
-    A record waits up to ``linger_milliseconds`` for others to travel with.
-    """
+def usage_producer(bootstrap: str) -> KafkaProducer:
+    """A producer that neither loses nor doubles nor reorders what it was given, while it lives."""
     return KafkaProducer(
         **CLIENT,
         bootstrap_servers=bootstrap.split(","),
         acks="all",
         enable_idempotence=True,
-        linger_ms=linger_milliseconds,
+        linger_ms=20,
         batch_size=128 * 1024,
         compression_type="lz4",
         delivery_timeout_ms=DELIVERY_SECONDS_MAX * 1_000,

@@ -24,12 +24,13 @@ from typing import Any, NamedTuple
 import psutil
 import psycopg
 
+from consumers.stream_record import StreamRecord
 from infra.local.kafka import LocalKafka
 from infra.local.postgres import LocalPostgres
-from infra.local.producing import usage_producer
 from infra.postgres.migrations import migrate
 from infra.topics import TOPICS, USAGE, create_topics
-from tests.bench.demand import Demand
+from tests.bench.demand import PARTITIONS, Demand
+from tests.bench.feeding import TOGETHER_MAX, Feeder, Ready, again, ready
 from tests.bench.rounds import SEED, SHARDS, ProcessorTime, circumstances, own_kafka, own_postgres, write
 from tests.bench.streaming import prepare
 from tests.conftest import fresh_database
@@ -44,6 +45,8 @@ RATE_AT_FIRST, RATE_MIN, RATE_MAX = 3_000.0, 200.0, 60_000.0
 SETTLING_SECONDS = 45.0
 MEMORY_SECONDS = 5.0
 TEMPLATES = 20_000
+TICK_SECONDS = 0.01
+_ID = b"soak-%011d"
 FRESH_SECONDS = 2.0
 
 
@@ -62,45 +65,47 @@ class Look(NamedTuple):
         return self.sent - self.settled + self.written - self.shown
 
 
-def produce(bootstrap: str, teams: int, rate: Synchronized[float], acknowledged: Synchronized[int]) -> None:
+def produce(bootstrap: str, teams: int, rate: Synchronized[float], sent_so_far: Synchronized[int]) -> None:
     """Usage goes to the topic at the rate, which may change at any time; below zero means to end.
 
     The records are those of the bench, again and again, each time under an id of its own.
     """
-    records = Demand(teams, SEED).stream(TEMPLATES)
-    producer = usage_producer(bootstrap, 5)
-    headers = [[header for header in each.headers if header[0] != "ce_id"] for each in records]
+    templates = [_template(each) for each in Demand(teams, SEED).stream(TEMPLATES)]
+    feeder = Feeder(bootstrap, USAGE)
     sent, began, base = 0, time.monotonic(), 0.0
     while (wanted := rate.value) >= 0:
         base += wanted * (-began + (began := time.monotonic()))
-        while sent < base:
-            each, known = records[sent % TEMPLATES], headers[sent % TEMPLATES]
-            producer.send(
-                USAGE,
-                key=each.key,
-                value=each.value,
-                headers=[*known, ("ce_id", b"soak-%d" % sent)],
-                partition=each.partition,
-            )
-            sent += 1
-        acknowledged.value = sent
-        time.sleep(0.005)
-    producer.flush(timeout=60)
-    producer.close(timeout=5)
+        while sent < int(base):
+            due: dict[int, list[Ready]] = {number: [] for number in range(PARTITIONS)}
+            until = min(int(base), sent + TOGETHER_MAX)
+            for number in range(sent, until):
+                partition, template = templates[number % TEMPLATES]
+                due[partition].append(again(template, _ID % number))
+            sent = until
+            sent_so_far.value = sent
+            feeder.send(due)
+        time.sleep(TICK_SECONDS)
+    feeder.close()
+
+
+def _template(record: StreamRecord) -> tuple[int, Ready]:
+    """The record's partition, and the record with its id at the end."""
+    others = [(name, value) for name, value in record.headers if name != "ce_id"]
+    return record.partition, ready(record.key, record.value, [*others, ("ce_id", _ID % 0)])
 
 
 class Watching:
     """Counts in PostgreSQL what is settled, written and shown."""
 
-    def __init__(self, database_url: str, acknowledged: Synchronized[int]) -> None:
+    def __init__(self, database_url: str, sent: Synchronized[int]) -> None:
         self._connection = psycopg.connect(database_url, autocommit=True)
-        self._acknowledged = acknowledged
+        self._sent = sent
         _, _, written, _ = self._counted()
         self._written_before = written
 
     def look(self) -> Look:
         """How things stand now."""
-        sent = self._acknowledged.value
+        sent = self._sent.value
         at, settled, written, shown = self._counted()
         return Look(at, sent, settled, written - self._written_before, shown - self._written_before)
 
@@ -152,11 +157,11 @@ class Soak:
         served = stack.enter_context(serving_process(self._url, self._directory))
         self._processes["api"] = psutil.Process(served.process.pid)
         context = get_context("spawn")
-        self._rate, self._acknowledged = context.Value("d", 0.0), context.Value("q", 0)
-        self._watching = Watching(self._url, self._acknowledged)
+        self._rate, self._sent = context.Value("d", 0.0), context.Value("q", 0)
+        self._watching = Watching(self._url, self._sent)
         stack.callback(self._watching.close)
         producer = context.Process(
-            target=produce, args=(kafka.bootstrap, teams, self._rate, self._acknowledged), daemon=True
+            target=produce, args=(kafka.bootstrap, teams, self._rate, self._sent), daemon=True
         )
         producer.start()
         stack.callback(self._end, producer)

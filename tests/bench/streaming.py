@@ -29,7 +29,6 @@ from infra.local.demo_day import DAY, DemoDay
 from infra.local.kafka import LocalKafka
 from infra.local.opening import publish_demo
 from infra.local.postgres import LocalPostgres
-from infra.local.producing import usage_producer
 from infra.local.streams import DemoDayStream
 from infra.postgres.appending import channel_of
 from infra.postgres.migrations import migrate
@@ -40,6 +39,7 @@ from infra.wiring import Wiring
 from tests.bench.batch_path import BATCH
 from tests.bench.contestants import BatchPath, Measured, open_accounts
 from tests.bench.demand import PARTITIONS, Demand
+from tests.bench.feeding import TOGETHER_MAX, Feeder, Ready, ready
 from tests.bench.rounds import SEED, SHARDS, ProcessorTime, Ratio, Remote, Row
 from tests.conftest import fresh_database
 from tests.serving import serving_process
@@ -48,8 +48,6 @@ LOOK_SECONDS_MAX = 0.05
 """The observer looks when a commit notifies it, and so often when none does."""
 TICK_SECONDS = 0.005
 """A steady producer wakes up so often: waking for each record would take as much processor time as charging it."""
-LINGER_MILLISECONDS = 5
-TOGETHER = 10_000
 TITLES = {
     "kafka_two_workers": "Coffer from Kafka, two workers",
     "memory_two_workers": "Coffer from memory, two workers",
@@ -81,14 +79,13 @@ class Producing:
 
     def __init__(self, bootstrap: str, teams: int, seed: int) -> None:
         self._demand = Demand(teams, seed)
-        self._producer = usage_producer(bootstrap, LINGER_MILLISECONDS)
+        self._feeder = Feeder(bootstrap, USAGE)
 
     def all_at_once(self, records: int) -> int:
         """So many records are acknowledged."""
-        for at in range(0, records, TOGETHER):
-            for each in self._demand.stream(min(TOGETHER, records - at)):
-                self._send(each)
-        self._producer.flush(timeout=DRAINED_SECONDS_MAX)
+        for at in range(0, records, TOGETHER_MAX):
+            self._feeder.send(_by_partition(self._demand.stream(min(TOGETHER_MAX, records - at))))
+        self._feeder.wait()
         return records
 
     def steadily(self, per_second: int, seconds: float) -> dict[int, list[float]]:
@@ -96,27 +93,28 @@ class Producing:
         records = self._demand.stream(int(per_second * seconds))
         sent: dict[int, list[float]] = {number: [] for number in range(PARTITIONS)}
         together = max(1, round(per_second * TICK_SECONDS))
+        ticks = [_by_partition(records[at : at + together]) for at in range(0, len(records), together)]
         began = time.time()
-        for number, each in enumerate(records):
-            if number % together == 0:
-                wait_until(began + number / per_second)
-            sent[each.partition].append(time.time())
-            self._send(each)
-        self._producer.flush(timeout=DRAINED_SECONDS_MAX)
+        for number, tick in enumerate(ticks):
+            wait_until(began + number * together / per_second)
+            now = time.time()
+            for partition, each in tick.items():
+                sent[partition] += [now] * len(each)
+            self._feeder.send(tick)
+        self._feeder.wait()
         return sent
 
     def close(self) -> None:
         """The producer is closed."""
-        self._producer.close(timeout=5)
+        self._feeder.close()
 
-    def _send(self, record: StreamRecord) -> None:
-        self._producer.send(
-            USAGE,
-            key=record.key,
-            value=record.value,
-            headers=list(record.headers),
-            partition=record.partition,
-        )
+
+def _by_partition(records: Sequence[StreamRecord]) -> dict[int, list[Ready]]:
+    """The records as they will stand in a batch."""
+    placed: dict[int, list[Ready]] = {}
+    for each in records:
+        placed.setdefault(each.partition, []).append(ready(each.key, each.value, each.headers))
+    return placed
 
 
 class Consuming:
