@@ -37,7 +37,9 @@ CONFIGURATION = {
     "fsync": "on",
     "synchronous_commit": "on",
     "full_page_writes": "on",
-    "shared_buffers": "256MB",
+    # What the last minutes wrote stays at hand; memory is taken as it is used.
+    "shared_buffers": "1GB",
+    "wal_buffers": "64MB",
     "max_wal_size": "4GB",
     "max_connections": "100",
     # A batch writes megabytes of log: what is flushed while it is still written need not be waited for at its commit.

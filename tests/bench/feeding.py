@@ -73,7 +73,8 @@ def batch(records: Sequence[Ready], at_milliseconds: int) -> bytes:
     count = len(records)
     times = (at_milliseconds, at_milliseconds)
     body = struct.pack(">hiqqqhii", LZ4, count - 1, *times, -1, -1, -1, count) + lz4_encode(b"".join(parts))
-    return struct.pack(">qiibI", 0, len(body) + 9, -1, 2, crc32c(body)) + body
+    sealed: bytes = struct.pack(">qiibI", 0, len(body) + 9, -1, 2, crc32c(body)) + body
+    return sealed
 
 
 class Feeder:
