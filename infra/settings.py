@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     # One batch of the usage consumer ends at whichever bound comes first.
     batch_records_max: Positive = 4_000
     batch_bytes_max: Positive = 8 * 1024 * 1024
-    batch_wait_milliseconds: Positive = 20
+    batch_wait_milliseconds: Positive = 10
     # How long a batch may keep others who write to its shards waiting. It has fewer records where they take longer.
     batch_hold_milliseconds: Positive = 40
     # Whether a batch is decided while the server still writes the one before. It helps where there are more cores than workers.

@@ -161,12 +161,12 @@ class BatchPath:
         for reads in batches(records, batch_records):
             with watch:
                 batch = self._settle(reads)
-                charged_micros += sum(
-                    each.amount_micros
-                    for append in batch.appends.values()
-                    for each in append.events
-                    if isinstance(each, CreditsCharged)
-                )
+            charged_micros += sum(
+                each.amount_micros
+                for append in batch.appends.values()
+                for each in append.events
+                if isinstance(each, CreditsCharged)
+            )
             assert not batch.outcomes, f"not an event: {batch.outcomes[0]}"
             recorded.append(batch.recorded_at)
         with watch:
