@@ -163,6 +163,22 @@ def test_z1_a_worker_that_freezes_inside_a_transaction_gives_its_accounts_back(
     assert stream.charges() == 20
 
 
+def test_z3_workers_that_come_and_go_cost_no_record_and_no_rest(stream: Stream) -> None:
+    """Z3, I4, I18: a second worker joins and ends, or dies, six times; half a minute later nothing is left to read."""
+    stream.open("globex", granted=10_000)
+    with stream.start(session_timeout_milliseconds=6_000):
+        for storm in range(6):
+            names = [f"{storm}-{number}" for number in range(200)]
+            stream.use_many(names, teams=["acme", "globex"], partitions=2)
+            guest = stream.spawn(drained=False, session_timeout_milliseconds=6_000)
+            time.sleep(2)
+            guest.send_signal(signal.SIGTERM if storm % 2 else signal.SIGKILL)
+            assert guest.wait(20) == (0 if storm % 2 else KILLED)
+        wait_until(lambda: stream.totals() == {"charged": {"": 1_200}}, 30)
+
+    assert stream.charges("acme") + stream.charges("globex") == 1_200
+
+
 def reachable(asked: Callable[[], object]) -> object:
     """The answer, or None while the database is away."""
     try:
